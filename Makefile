@@ -1,0 +1,45 @@
+# `make demo` measures a real Redis on this machine; `make test` runs the tests. Both work in .venv and leave the system's Python alone.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test dev clean
+
+demo: $(VENV)/.demo
+	@$(BIN)/aifactory-bench run recipes/quickstart.yaml
+
+test: $(VENV)/.tests
+	@.ci/servers
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# What `nox` needs beside the tests' own packages.
+dev: $(VENV)/.dev
+
+$(VENV)/.created:
+	@command -v "$(PYTHON)" >/dev/null || { \
+	  echo "make: no program $(PYTHON): install Python 3.11 or later, or name one with make PYTHON=/path/to/python3.11"; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "make: Python 3.11 or later is needed, and $(PYTHON) is $$("$(PYTHON)" -V 2>&1): name another with make PYTHON=/path/to/python3.11"; exit 1; }
+	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "make: $(PYTHON) has no venv module: on Debian and Ubuntu run 'apt-get install python3-venv'"; exit 1; }
+	@"$(PYTHON)" -m venv "$(VENV)"
+	@touch $@
+
+# Installed again only when pyproject.toml changes: the installation is an editable one.
+$(VENV)/.demo: pyproject.toml | $(VENV)/.created
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[quickstart]'
+	@touch $@
+
+# Dependency groups need pip 25.1 or later.
+$(VENV)/.tests: pyproject.toml | $(VENV)/.created
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check 'pip>=25.1'
+	@$(BIN)/python -m pip install --quiet --editable '.[quickstart]' --group tests
+	@touch $@ $(VENV)/.demo
+
+$(VENV)/.dev: $(VENV)/.tests
+	@$(BIN)/python -m pip install --quiet --group dev
+	@touch $@
+
+clean:
+	rm -rf "$(VENV)" .nox dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
