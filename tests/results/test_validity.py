@@ -1,0 +1,259 @@
+"""The verdict: every code of the table is provoked here, and is at peace with a measurement without fault."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from aifactory_bench.node.measurement import Counts, Health
+from aifactory_bench.results.merge import merge, merge_point
+from aifactory_bench.results.validity import CHECKS, CODES, LIMITS, judge, worst
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "measuring.md"
+
+DEAD = {"main": {"died": True, "restarted": False, "text": "process 12 ended with -9"}}
+RESTARTED = {"main": {"died": False, "restarted": True, "text": "another nonce"}}
+
+# Code -> (changes of the point, changes of each rank's document, limits, verdict)
+PROVOKED = {
+    "no_measurement": ({}, [{"status": "failed", "reason": "the keys could not be written"}], {}, "invalid"),
+    "nothing_succeeded": ({}, [{"counts": Counts(ok=0, error=5), "latency": {}, "achieved_per_s": 0.0}], {}, "invalid"),
+    "service_died": ({}, [{"services": DEAD}], {}, "invalid"),
+    "service_restarted": ({}, [{"services": RESTARTED}], {}, "invalid"),
+    "tool_failed": ({}, [{"tool": {"name": "redis-benchmark", "exit_code": 1}}], {}, "invalid"),
+    "cut": ({}, [{"status": "cut", "reason": "the job was stopped"}], {}, "invalid"),
+    "window_short": ({}, [{"seconds": 9.7}], {}, "invalid"),
+    "replicas_missing": ({"ranks": 2, "offered_per_s": 2000.0}, [{}], {}, "invalid"),
+    "replicas_differ": ({"ranks": 2, "offered_per_s": 2000.0}, [{}, {"unit": "query"}], {}, "invalid"),
+    "windows_apart": ({"ranks": 2, "offered_per_s": 2000.0}, [{}, {"start_s": 1.5}], {}, "invalid"),
+    "error_share": ({}, [{"counts": Counts(ok=9880, error=60, timeout=60), "errors": {"ERR": 60}}], {}, "invalid"),
+    "rate_not_achieved": ({}, [{"achieved_per_s": 979.0, "counts": Counts(ok=9790, skipped=210)}], {}, "invalid"),
+    "lateness": ({}, [{"lateness_us": 1500.0}], {}, "degraded"),
+    "generator_stalled": ({}, [{"stalled": (0.6, 0.3)}], {}, "invalid"),
+    "client_bound": ({}, [{"health": None, "cpu_share": [0.3, 0.95]}], {}, "invalid"),
+    "totals_mismatch": ({}, [{"server_before": {"operations": 5.0}, "server_after": {"operations": 10205.0}}], {}, "degraded"),
+    "unchecked": ({}, [{"unchecked": ["error_share"]}], {}, "degraded"),
+}
+
+
+@pytest.fixture
+def build(make_document, make_histogram):
+    """Return a builder of documents that knows three shorthands for the generator's health."""
+
+    def make(rank, changes):
+        changes = dict(changes)
+        lateness = make_histogram([changes.pop("lateness_us", 20.0)])
+        shares = changes.pop("cpu_share", [0.4])
+        changes.pop("health", None)
+        stalled_s, stalled_max_s = changes.pop("stalled", (0.0, 0.0))
+        health = Health(
+            workers=len(shares),
+            cpu_share=shares,
+            lateness=lateness,
+            loop_lag=make_histogram([50.0]),
+            stalled_s=stalled_s,
+            stalled_max_s=stalled_max_s,
+        )
+        return make_document(rank, health=health, **changes)
+
+    return make
+
+
+def test_measurement_without_fault_is_valid(make_point, make_document):
+    """Nothing is said against a rank that did what was asked."""
+    assert judge(merge(make_point(), [make_document()]), {}) == ("valid", (), ())
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_each_code_is_provoked(code, make_point, build, codes_of):
+    """Each check speaks for its own cause, alone, with its own verdict."""
+    point, ranks, limits, verdict = PROVOKED[code]
+    documents = [build(rank, changes) for rank, changes in enumerate(ranks)]
+    found = codes_of(make_point(**point), documents, limits)
+    assert found[code] == verdict
+    followers = {"nothing_succeeded": {"rate_not_achieved", "error_share"}, "replicas_missing": {"rate_not_achieved"}}
+    assert set(found) - {code} == followers.get(code, set())
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_reason_says_what_was_found(code, make_point, build):
+    """A reason is one sentence without a hole in it; where there is a limit, it is named."""
+    point, ranks, limits, _ = PROVOKED[code]
+    merged = merge(make_point(**point), [build(rank, changes) for rank, changes in enumerate(ranks)])
+    text = {reason.code: reason.text for reason in judge(merged, limits)[1]}[code]
+    assert text
+    assert "{" not in text
+    assert "None" not in text
+    check = next(check for check in CHECKS if check.code == code)
+    assert not check.limits or re.search(r"(limit|allowed) [\d.]+ ?(%|ms|µs|s)", text), text
+
+
+@pytest.mark.parametrize(
+    ("key", "code", "changes"),
+    [
+        ("window_short", "window_short", {"seconds": 9.7}),
+        ("error_share", "error_share", {"counts": Counts(ok=9880, error=120)}),
+        ("rate_not_achieved", "rate_not_achieved", {"achieved_per_s": 970.0}),
+        ("lateness_floor_s", "lateness", {"lateness_us": 1500.0}),
+        ("lateness", "lateness", {"lateness_us": 1500.0}),
+        ("client_bound", "client_bound", {"cpu_share": [0.95]}),
+        ("totals_mismatch", "totals_mismatch", {"server_before": {"operations": 0}, "server_after": {"operations": 10300}}),
+    ],
+)
+def test_limit_can_be_raised(key, code, changes, make_point, build, codes_of):
+    """A limit of the recipe stands in for the default; found at the limit is still allowed."""
+    documents = [build(0, changes)]
+    assert code in codes_of(make_point(), documents)
+    high = {"lateness": 100.0, "client_bound": 0.95}.get(key, 0.05)
+    assert code not in codes_of(make_point(), documents, {key: high})
+
+
+def test_windows_apart_can_be_raised(make_point, make_document, codes_of):
+    """The limit for windows of replicas that do not agree is a limit like the others."""
+    documents = [make_document(0), make_document(1, start_s=1.5)]
+    assert "windows_apart" not in codes_of(make_point(ranks=2, offered_per_s=2000.0), documents, {"windows_apart": 0.2})
+
+
+def test_unknown_limit_is_refused(make_point, make_document):
+    """A limit that no check knows would be silently without effect."""
+    with pytest.raises(KeyError, match="error_rate"):
+        judge(merge(make_point(), [make_document()]), {"error_rate": 0.1})
+
+
+def test_late_far_beyond_is_invalid(make_point, build, codes_of):
+    """Beyond both the invalid floor and a fifth of the median, lateness is no longer a blemish."""
+    assert codes_of(make_point(), [build(0, {"lateness_us": 5000.0})])["lateness"] == "invalid"
+
+
+def test_lateness_is_judged_by_the_median_latency(make_point, build, make_histogram, codes_of):
+    """A slow server forgives a late generator: 1.5 ms are nothing beside a median of 100 ms."""
+    slow = {"all": {"send": make_histogram([100_000.0], 10_000), "schedule": make_histogram([101_000.0], 10_000)}}
+    assert codes_of(make_point(), [build(0, {"lateness_us": 1500.0, "latency": slow})]) == {}
+
+
+def test_busy_generator_in_closed_loop_is_degraded(make_point, build, codes_of):
+    """In closed loop a busy generator still measured something, so the verdict is milder."""
+    point = make_point(offered_per_s=None, process="closed")
+    assert codes_of(point, [build(0, {"cpu_share": [1.0], "process": "closed"})]) == {"client_bound": "degraded"}
+
+
+@pytest.mark.parametrize(
+    ("stalled", "median_us", "verdict"),
+    [
+        ((0.1, 0.05), 100.0, None),
+        ((0.11, 0.05), 100.0, "degraded"),
+        ((0.51, 0.05), 100.0, "invalid"),
+        ((0.1, 0.1), 100.0, None),
+        ((0.1, 0.101), 100.0, "degraded"),
+        ((0.1, 0.101), 110_000.0, None),
+        ((None, None), 100.0, None),
+    ],
+)
+def test_stalled_generator_is_judged_by_its_share_and_in_one_piece(
+    stalled, median_us, verdict, make_point, build, make_histogram, codes_of
+):
+    """Of a window of 10 s; a request that takes as long anyway does not show one stall."""
+    point = make_point(offered_per_s=None, process="closed")
+    latency = {"all": {"send": make_histogram([median_us], 10_000), "schedule": None}}
+    found = codes_of(point, [build(0, {"stalled": stalled, "process": "closed", "latency": latency})])
+    assert found == ({"generator_stalled": verdict} if verdict else {})
+
+
+def test_worst_replica_stalls_for_all(make_point, build):
+    """A share and a stall are never averaged; one that does not tell makes both unknown."""
+    point = make_point(ranks=2, offered_per_s=2000.0)
+    merged = merge(point, [build(0, {"stalled": (0.2, 0.02)}), build(1, {"stalled": (0.1, 0.08)})]).measurement
+    assert merged.health["stalled_share_max"] == pytest.approx(0.02)
+    assert merged.health["stalled_max_s"] == 0.08
+    merged = merge(point, [build(0, {"stalled": (0.2, 0.02)}), build(1, {"stalled": (None, None)})]).measurement
+    assert merged.health["stalled_share_max"] is None
+    assert merged.absent["health.stalled_share_max"] == "the generator does not report it"
+
+
+@pytest.mark.parametrize("shares", [[], [None], [0.2, None]])
+def test_unknown_cpu_is_unchecked(shares, make_point, build):
+    """A generator that does not know its CPU may have been what was measured."""
+    verdict, reasons, unchecked = judge(merge(make_point(), [build(0, {"cpu_share": shares})]), {})
+    assert (verdict, unchecked) == ("degraded", ("client_bound",))
+    assert "client_bound" in reasons[0].text
+
+
+def test_tool_that_cannot_tell_lateness_is_unchecked(make_point, make_document):
+    """An open loop without a record of its lateness is at best degraded."""
+    document = make_document(health=Health(cpu_share=[0.1]))
+    assert judge(merge(make_point(), [document]), {})[2] == ("lateness",)
+
+
+def test_unknown_unchecked_code_is_left_out(make_point, make_document, codes_of):
+    """A node module's slip of the pen is no check."""
+    assert codes_of(make_point(), [make_document(unchecked=["moon_phase"])]) == {}
+
+
+def test_poisson_arrivals_may_vary_by_chance(make_point, make_document, codes_of):
+    """850 arrivals where 1000 were expected are chance if all of them ended well, and not if 3 % of them did not."""
+    point = make_point(offered_per_s=100.0, process="poisson")
+    changes = {"process": "poisson", "rate": 100}
+    well = make_document(achieved_per_s=85.0, counts=Counts(ok=850), **changes)
+    assert codes_of(point, [well]) == {}
+    late = make_document(achieved_per_s=82.4, counts=Counts(ok=850), **changes)
+    assert codes_of(point, [late]) == {"rate_not_achieved": "invalid"}
+
+
+def test_nothing_measured_leaves_other_checks_silent(make_point, make_document, codes_of):
+    """Where there is no number, only causes are told: a dead service and a tool that failed."""
+    document = make_document(status="failed", reason="gave up", services=DEAD, tool={"name": "memtier", "exit_code": 2})
+    assert set(codes_of(make_point(), [document])) == {"no_measurement", "service_died", "tool_failed"}
+
+
+@pytest.mark.parametrize(
+    "tool", [{"name": "x", "exit_code": 0, "signal": 9}, {"name": "x", "exit_code": -15}, {"name": "x", "timed_out": True}]
+)
+def test_every_bad_end_of_a_tool_is_seen(tool, make_point, make_document, codes_of):
+    """A signal and a spent budget are failures as an exit code is."""
+    assert "tool_failed" in codes_of(make_point(), [make_document(tool=tool)])
+
+
+def test_tool_that_ends_well_and_measured_nothing_is_invalid(make_point, make_document, codes_of):
+    """Exit code 0 proves nothing: memtier gives it without a server."""
+    document = make_document(tool={"name": "memtier", "exit_code": 0}, counts=Counts(), latency={}, achieved_per_s=0.0)
+    assert codes_of(make_point(), [document])["nothing_succeeded"] == "invalid"
+
+
+def test_totals_over_all_clients_agree(make_point, make_document):
+    """The server counts what both clients sent; neither alone would agree."""
+    points = [make_point(), make_point(client="other", token="afb-run-other-0")]
+    counters = {"server_before": {"operations": 100}, "server_after": {"operations": 20_100}}
+    documents = {"load": [make_document(**counters)], "other": [make_document(client="other", **counters)]}
+    assert [judge(one, {})[0] for one in merge_point(points, documents)] == ["valid", "valid"]
+    del documents["other"]
+    assert [reason.code for reason in judge(merge_point(points, documents)[0], {})[1]] == ["totals_mismatch"]
+
+
+def test_worst_of_verdicts():
+    """Invalid beats degraded beats valid."""
+    assert worst(["valid", "degraded"]) == "degraded"
+    assert worst(["invalid", "degraded"]) == "invalid"
+    assert worst([]) == "valid"
+
+
+def test_every_code_is_documented_and_no_other():
+    """Each code has its heading with its limits and defaults, and each heading below `The checks` has its code."""
+    text = DOCUMENT.read_text(encoding="utf-8").split("## The checks", 1)[1].split("\n## ", 1)[0]
+    sections = re.split(r"^### ", text, flags=re.MULTILINE)[1:]
+    headings = [section.split("\n", 1)[0].strip("` ") for section in sections]
+    assert headings == list(CODES)
+    for check, section in zip(CHECKS, sections, strict=True):
+        for key, default in check.limits.items():
+            shown = f"{default * 1000:g}ms" if key.endswith("_s") else f"{default * 100:g}%"
+            assert f"`{key}: {shown}`" in section, (check.code, key)
+        for verdict in check.verdicts:
+            assert verdict in section, (check.code, verdict)
+
+
+def test_limits_are_those_of_the_checks():
+    """A recipe's `limits:` may name exactly these."""
+    assert set(LIMITS) == {
+        *("window_short", "windows_apart", "error_share", "rate_not_achieved", "client_bound", "totals_mismatch"),
+        *("lateness", "lateness_floor_s", "lateness_invalid", "lateness_invalid_floor_s"),
+        *("generator_stalled", "generator_stalled_max_s", "generator_stalled_invalid"),
+    }
