@@ -1,0 +1,61 @@
+"""Commands inside a container: the argument vectors of `apptainer` and `singularity`, or of no container at all."""
+
+from collections.abc import Mapping, Sequence
+
+from ..errors import SiteError
+from ..node import placeholders
+from ..sites.model import Site
+
+_PREFIXES = {"apptainer": "APPTAINERENV_", "singularity": "SINGULARITYENV_"}
+
+
+def container_argv(
+    site: Site, image: str | None, argv: Sequence[str], *, run_folder: str, gpus: int = 0, job: str = ""
+) -> list[str]:
+    """Return an encoded command as it runs on the site: as it is on `host`, inside the image otherwise.
+
+    An image is a reference that the site has a file for, or the absolute path of a file on the site.
+    The container sees the run folder, at the same path, and neither the home folder nor the environment of the node.
+
+    Raises:
+        SiteError: there is no image, the site does not have it, or the run folder cannot be bound.
+    """
+    if site.runtime == "host":
+        return list(argv)
+    if any(character in run_folder for character in ",:"):
+        raise SiteError(
+            f"{site.runtime} cannot bind the run folder {run_folder!r}: ',' and ':' separate binds",
+            "keep runs in a folder without these characters",
+        )
+    head = [site.runtime, "exec", "--cleanenv", "--no-home", "--bind", run_folder]
+    if gpus:
+        head.append("--nv")
+    return [placeholders.literal(part) for part in (*head, _image_path(site, image, job))] + list(argv)
+
+
+def container_environment(site: Site, environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables under the names by which the runtime hands them on.
+
+    They travel in the runtime's own environment (`APPTAINERENV_<name>`), so that no value stands in an argument vector and
+    none is split at a comma, as `--env` does.
+    """
+    prefix = _PREFIXES.get(site.runtime, "")
+    return {f"{prefix}{name}": value for name, value in environment.items()}
+
+
+def _image_path(site: Site, image: str | None, job: str) -> str:
+    if image is None:
+        raise SiteError(
+            f"{job}: site {site.name} runs jobs in {site.runtime}, and neither the recipe nor the kind names an image",
+            "name one with the key `image`",
+        )
+    if image.startswith("/"):
+        return image
+    try:
+        return site.images[image]
+    except KeyError:
+        known = ", ".join(sorted(site.images)) or "none"
+        raise SiteError(
+            f"{job}: site {site.name} has no image {image!r}; it has: {known}",
+            f"add the image's path to `images` of site {site.name}",
+        ) from None

@@ -1,0 +1,51 @@
+#!/bin/bash
+#SBATCH --job-name=afb-r-cache-0
+#SBATCH --output=/runs/r/jobs/afb-r-cache-0/log
+#SBATCH --error=/runs/r/jobs/afb-r-cache-0/log
+#SBATCH --open-mode=append
+#SBATCH --no-requeue
+#SBATCH --export=NONE
+#SBATCH --time=00:10:00
+#SBATCH --signal=B:USR1@120
+#SBATCH --nodes=1
+#SBATCH --ntasks=3
+#SBATCH --ntasks-per-node=3
+
+set -eu
+umask 077
+export AFB_RUN_DIR=/runs/r
+AFB_JOB_DIR="$AFB_RUN_DIR/jobs/afb-r-cache-0"
+mkdir -p "$AFB_JOB_DIR"
+cat > "$AFB_JOB_DIR/spec.json.$$" <<'AFB_SPECIFICATION'
+{
+  "run_id": "r",
+  "job": "cache",
+  "token": "afb-r-cache-0",
+  "role": "service",
+  "kind": "stub",
+  "attempt": 0,
+  "ranks": 3,
+  "time_s": 600.0,
+  "lease_s": 60.0,
+  "node_module": "stub_node",
+  "after": {},
+  "monitors": {},
+  "environment": {},
+  "files": [],
+  "service": {
+    "clients": {},
+    "ready_timeout_s": 5.0,
+    "bind": "127.0.0.1",
+    "scheme": "tcp",
+    "port": null,
+    "parameters": {},
+    "prepare": [],
+    "stop_signal": "TERM",
+    "stop_timeout_s": 10.0
+  },
+  "client": null,
+  "v": 1
+}
+AFB_SPECIFICATION
+mv -f "$AFB_JOB_DIR/spec.json.$$" "$AFB_JOB_DIR/spec.json"
+exec python3 "$AFB_RUN_DIR/node-0123456789abcdef.pyz" ranks 3 -- python3 "$AFB_RUN_DIR/node-0123456789abcdef.pyz" supervise "$AFB_JOB_DIR/spec.json" -- redis-server --port '@{port}' 'user@@host it'"'"'s'
