@@ -1,0 +1,90 @@
+"""What a submitter is: it takes a script and a token, and answers for the job's state."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from enum import Enum
+from typing import Optional
+
+from attrs import frozen
+
+from ..plan import Plan, PlannedJob
+
+
+class JobState(Enum):
+    """State of a job as its scheduler sees it. What is not known is `UNKNOWN`, and that is never final."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    UNKNOWN = "unknown"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    TIMEOUT = "timeout"
+    LOST = "lost"
+
+    @property
+    def final(self) -> bool:
+        """Whether the job will never run again."""
+        return self not in (JobState.PENDING, JobState.RUNNING, JobState.UNKNOWN)
+
+
+@frozen
+class JobStatus:
+    """What is known of one submitted job."""
+
+    token: str
+    job_id: Optional[str]
+    state: JobState
+    text: str = ""
+    """Why, where there is something to say."""
+
+
+class Submitter(ABC):
+    """Runs the jobs of one run on one site.
+
+    The engine reads the controller's run folder only; `poll` brings the site's files into it where they are not the same.
+    """
+
+    @abstractmethod
+    async def stage(self, plan: Plan, recipe: str, program: bytes) -> None:
+        """Put everything the run needs into the site's run folder; doing it again changes nothing.
+
+        Raises:
+            SiteError: no space, no permission, a program that the site lacks.
+        """
+
+    @abstractmethod
+    async def submit(self, job: PlannedJob) -> str:
+        """Start the job and return its id; for a token that was submitted before, only return the id.
+
+        Raises:
+            SubmitError: it could not be started.
+        """
+
+    @abstractmethod
+    async def poll(self) -> Mapping[str, JobStatus]:
+        """Return the status of every job of the run that was ever submitted, by token.
+
+        A job that is absent is not known at the moment: that says nothing of one that was there before.
+        """
+
+    @abstractmethod
+    async def write(self, name: str, text: str) -> None:
+        """Write a small file into the site's run folder, atomically; name is relative to it.
+
+        Raises:
+            SiteError: no space, no permission.
+            RunError: the run folder, or a job's, was moved or removed since it was first used.
+        """
+
+    @abstractmethod
+    async def remove(self, name: str) -> None:
+        """Remove a small file from the site's run folder, if it is there."""
+
+    @abstractmethod
+    async def cancel(self, tokens: Iterable[str]) -> None:
+        """Ask jobs to end (TERM); those that have ended are left alone."""
+
+    @abstractmethod
+    async def kill(self, tokens: Iterable[str]) -> None:
+        """End jobs and everything they started, at once."""
