@@ -1,0 +1,398 @@
+"""The one place where the stations are joined: recipe, plan, submission, execution, summary."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Optional, Union
+
+from attrs import asdict, evolve, frozen
+
+from .async_run import AsyncRun
+from .calls import is_path, items, overrides_of, refuse
+from .clients import ClientsModule
+from .errors import LockedError, RunError, UsageError
+from .events import Listener, guarded, nobody, now
+from .factory import JobFactory
+from .node.paths import RunPaths
+from .plan import Plan, PlannedJob, asked_s
+from .plugins import Registry, load_registry
+from .recipe.load import load_recipe, load_recipe_text
+from .recipe.model import Recipe
+from .report.document import summary_from_json
+from .report.summary import summarise
+from .report.text import Report, render_summary
+from .runs.collect import collect
+from .runs.engine import Engine
+from .runs.lock import ControllerLock, is_held
+from .runs.recovery import live_jobs, next_attempt
+from .runs.status import RunStatus, read_status
+from .runs.store import RunStore, check_run_id, default_runs_folder, new_run_id, read_log, read_plan, read_summary
+from .script.bundle import build_node_program
+from .servers import ServersModule
+from .sites.load import load_site
+from .submitters.base import Submitter
+from .submitters.local import LocalSubmitter
+
+AS_IN_RECIPE = "as in the recipe"
+CANCEL_LIMIT_S = 30.0
+
+
+@frozen
+class LogText:
+    """The log of one rank of one job."""
+
+    job: str
+    rank: int
+    text: str
+
+
+class AsyncBenchmarkOrchestrator:
+    """Runs recipes on a site.
+
+    Args:
+        site: Name of a site; `local` is this machine.
+        runs_dir: Folder of run folders; default `$AIFACTORY_BENCH_RUNS`, or `runs` in the working folder.
+        plugins: Files and classes of jobs, beside those that are installed.
+
+    Raises:
+        UsageError: the site is not known, or an argument is not what it should be.
+        PluginError: a plugin is broken or clashes.
+        SiteError: the folder of runs is no folder.
+    """
+
+    def __init__(
+        self,
+        site: str = "local",
+        *,
+        runs_dir: "Union[str, Path, None]" = None,
+        plugins: "Sequence[Union[str, Path, type]]" = (),
+    ) -> None:
+        if runs_dir is not None and not is_path(runs_dir):
+            raise refuse("runs_dir", "the path of a folder", runs_dir)
+        self.store = RunStore(Path(runs_dir) if runs_dir is not None else default_runs_folder())
+        self.site = load_site(site, runs=self.store.folder)
+        files, self._plugin_classes = _sorted_plugins(plugins)
+        self._plugin_files = [str(file.absolute()) for file in files]
+        self.registry = load_registry(files=files, classes=self._plugin_classes)
+        self._closed = False
+        self._runs: list[AsyncRun] = []
+        self.servers = ServersModule(self)
+        self.clients = ClientsModule(self)
+
+    @property
+    def runs_dir(self) -> Path:
+        """The folder of run folders."""
+        return self.store.folder
+
+    def load_recipe(self, path: Union[str, Path], overrides: Sequence[str] = ()) -> Recipe:
+        """Read and check a recipe.
+
+        Raises:
+            UsageError: it is no path, or an override no text.
+            RecipeError: it has problems; all of them are listed with their places.
+        """
+        if not is_path(path):
+            raise refuse("recipe", "a Recipe, or the path of its file", path)
+        return load_recipe(path, self.registry, overrides_of(overrides))
+
+    def plan(self, recipe: Recipe, *, run_id: str = "preview", lease_s: Any = AS_IN_RECIPE) -> Plan:
+        """Return what would be submitted, final, without submitting anything.
+
+        Raises:
+            UsageError: the lease is not a time, or the recipe none.
+        """
+        if not isinstance(recipe, Recipe):
+            raise refuse("recipe", "a Recipe, see `load_recipe`", recipe)
+        lease = recipe.lease_s if lease_s is AS_IN_RECIPE else lease_s
+        return JobFactory(self.registry).build(recipe, self.site, run_id, lease_s=lease)
+
+    async def run(
+        self,
+        recipe: Union[str, Path, Recipe],
+        *,
+        overrides: Sequence[str] = (),
+        run_id: Optional[str] = None,
+        lease_s: Any = AS_IN_RECIPE,
+        listener: Optional[Listener] = None,
+    ) -> AsyncRun:
+        """Begin a run and return it; its jobs are submitted in the background.
+
+        Args:
+            recipe: A recipe or its file.
+            overrides: `path=value`, as with `--set`.
+            run_id: Default: recipe's name, time and four random digits.
+            lease_s: How long jobs go on when nobody cares for them, seconds; None: for ever; default: the recipe's.
+            listener: Called with every `RunEvent`.
+
+        Raises:
+            UsageError: an argument is not what it should be, or the run id is taken.
+            RecipeError: the recipe has problems.
+            SiteError: the site cannot take the run.
+        """
+        self._refuse_closed()
+        listener = _checked_listener(listener)
+        overrides = overrides_of(overrides)
+        if not isinstance(recipe, Recipe):
+            recipe = self.load_recipe(recipe, overrides)
+        run_id = new_run_id(recipe.name) if run_id is None else check_run_id(run_id)
+        plan = self.plan(recipe, run_id=run_id, lease_s=lease_s)
+        provenance = {**plan.provenance, "overrides": overrides, "plugin_files": self._plugin_files}
+        plan = evolve(plan, provenance=provenance)
+        program = build_node_program(plan.node_modules)
+        paths = self.store.create(run_id)
+        submitter = LocalSubmitter(paths)
+        try:
+            lock = ControllerLock.acquire(paths.lock)
+        except LockedError as error:
+            raise UsageError(f"{error.text}, which is just being begun", f"follow it with: attach {run_id}") from None
+        try:
+            self.store.refuse_begun(paths)  # by a controller that had the lock before us
+            await submitter.stage(plan, recipe.source, program.data)
+        except BaseException:
+            self.store.discard(paths)
+            lock.release()
+            raise
+        return self._begin(plan, paths, submitter, listener, lock, again=False)
+
+    async def attach(self, run_id: str, *, take_over: bool = False, listener: Optional[Listener] = None) -> AsyncRun:
+        """Take a run up where it is: follow jobs that run, measure what is missing, or show that it is finished.
+
+        A run that another controller drives is only followed, as long as that one lives.
+
+        Args:
+            run_id: Name of the run.
+            take_over: Replace a controller that has shown no life for a minute.
+            listener: Called with every `RunEvent`.
+
+        Raises:
+            RunError: no such run, or a damaged one.
+            LockedError: `take_over` was asked for, and the other controller lives.
+        """
+        self._refuse_closed()
+        listener = _checked_listener(listener)
+        paths = self.store.open(run_id)
+        plan = read_plan(paths)
+        lock: Optional[ControllerLock] = None
+        try:
+            lock = ControllerLock.acquire(paths.lock, take_over=take_over)
+        except LockedError as error:
+            if take_over:
+                raise
+            listener(now("warning", text=f"{error.text}: only following"))
+        return self._begin(plan, paths, LocalSubmitter(paths), listener, lock, again=True)
+
+    def _begin(
+        self,
+        plan: Plan,
+        paths: RunPaths,
+        submitter: Submitter,
+        listener: Listener,
+        lock: Optional[ControllerLock],
+        *,
+        again: bool,
+    ) -> AsyncRun:
+        engine = Engine(plan, paths, submitter, listener, lock)
+        run = AsyncRun(plan, paths, engine, submitter, self.replan)
+        self._runs.append(run)
+        told = now("planned", jobs=len(plan.jobs), points=len(plan.points), folder=str(paths.folder), asked_s=asked_s(plan))
+        listener(told)
+        run.start(again=again)
+        return run
+
+    def plan_clients(self, recipe: Recipe, run: AsyncRun, service: PlannedJob) -> "tuple[Plan, bytes]":
+        """Plan a recipe's clients for a service that runs already.
+
+        Args:
+            recipe: With one service, which stands for the one that runs.
+            run: Its run, which the clients join.
+            service: Its job.
+        """
+        running = {recipe.services[0].name: service.token}
+        recipe = evolve(recipe, services=(evolve(recipe.services[0], replicas=service.ranks),))
+        plan = JobFactory(self.registry).build(
+            recipe, self.site, run.run_id, lease_s=run.plan.lease_s, attempt=next_attempt(run.plan), running=running
+        )
+        return plan, build_node_program(plan.node_modules).data
+
+    def replan(self, plan: Plan, paths: RunPaths, left: "Sequence[tuple[str, str]]") -> "tuple[Plan, bytes]":
+        """Plan another attempt at some measurements of a run, from the recipe it was made of.
+
+        Args:
+            plan: The plan so far.
+            paths: The run folder.
+            left: Client and point id of each measurement.
+
+        Raises:
+            RecipeError, PluginError: what the run was made of is not there any more.
+        """
+        overrides = [str(item) for item in plan.provenance.get("overrides", ())]
+        text = paths.recipe.read_text(encoding="utf-8")
+        registry = self._registry_of(plan)
+        recipe = load_recipe_text(text, plan.recipe_name, registry, overrides)
+        new = JobFactory(registry).build(
+            recipe, self.site, plan.run_id, lease_s=plan.lease_s, attempt=next_attempt(plan), only=frozenset(left)
+        )
+        return evolve(new, provenance={**plan.provenance, **new.provenance}), build_node_program(new.node_modules).data
+
+    def _registry_of(self, plan: Plan) -> Registry:
+        """Return the kinds that a plan was made with: the plugin files that its run was given, and ours."""
+        files = dict.fromkeys([*self._plugin_files, *map(str, plan.provenance.get("plugin_files", ()))])
+        if list(files) == self._plugin_files:
+            return self.registry
+        return load_registry(files=[Path(file) for file in files], classes=self._plugin_classes)
+
+    async def status(self, run_id: str) -> RunStatus:
+        """Return how a run stands.
+
+        Raises:
+            RunError: no such run, or a damaged one.
+        """
+        paths = self.store.open(run_id)
+        return read_status(read_plan(paths), paths, await LocalSubmitter(paths).poll(), read_summary(paths))
+
+    async def list_runs(self) -> "list[RunStatus]":
+        """Return how every run in the folder stands, oldest first; damaged ones are left out."""
+        found = []
+        for run_id in self.store.run_ids():
+            with contextlib.suppress(RunError, OSError):
+                found.append(await self.status(run_id))
+        return found
+
+    async def cancel(self, run_id: str) -> Report:
+        """Stop a run's jobs, whoever drives it, keep what was measured, and return the summary.
+
+        Raises:
+            RunError: no such run, or jobs that do not end.
+        """
+        self._refuse_closed()
+        paths = self.store.open(run_id)
+        plan, submitter = read_plan(paths), LocalSubmitter(paths)
+        try:
+            lock = ControllerLock.acquire(paths.lock)
+        except LockedError:  # asked first: a controller that has submitted nothing yet is about to
+            return await self._cancel_from_outside(plan, paths, submitter)
+        if not live_jobs(plan, await submitter.poll()):
+            lock.release()
+            return self.summary(run_id)
+        run = self._begin(plan, paths, submitter, nobody, lock, again=False)
+        return await run.cancel()
+
+    async def _cancel_from_outside(self, plan: Plan, paths: RunPaths, submitter: Submitter) -> Report:
+        """Tell the controller that drives the run, by way of the stop file; end the jobs ourselves if it does not."""
+        await submitter.write("stop/all", "cancelled from another controller\n")
+        for waited in range(int(CANCEL_LIMIT_S / 0.2)):
+            live = live_jobs(plan, await submitter.poll())
+            impatient = waited * 0.2 > CANCEL_LIMIT_S / 2
+            if not live and (impatient or not is_held(paths.lock)):
+                return self.summary(plan.run_id)
+            if impatient:
+                await submitter.kill(live)
+            await asyncio.sleep(0.2)
+        raise RunError(f"jobs of {plan.run_id} do not end: {', '.join(live)}", f"see {paths.folder}")
+
+    def summary(self, run_id: str) -> Report:
+        """Return the summary of a run: the final one, or of what has been measured so far.
+
+        Raises:
+            RunError: no such run, or a damaged one.
+        """
+        paths = self.store.open(run_id)
+        document = read_summary(paths)
+        if document is not None:
+            try:
+                return render_summary(summary_from_json(document))
+            except ValueError as error:
+                raise RunError(f"{paths.summary}: {error}", f"write it anew with: attach {run_id}") from None
+        plan = read_plan(paths)
+        return render_summary(summarise(plan, collect(plan, paths, "detached", {})))
+
+    def logs(self, run_id: str, job: Optional[str] = None) -> "list[LogText]":
+        """Return the logs of a run's jobs; job: only of the one with this name.
+
+        Raises:
+            RunError: no such run or job.
+        """
+        paths = self.store.open(run_id)
+        plan = read_plan(paths)
+        if job is not None and job not in {planned.name for planned in plan.jobs}:
+            known = ", ".join(dict.fromkeys(planned.name for planned in plan.jobs))
+            raise RunError(f"run {run_id} has no job {job!r}; it has: {known}")
+        found = []
+        for planned in plan.jobs:
+            if job in (None, planned.name):
+                folder = paths.job(planned.token)
+                for rank in range(planned.ranks):
+                    text = read_log(folder.log) if rank == 0 else ""
+                    found.append(LogText(planned.name, rank, text + read_log(folder.rank(rank).log)))
+        return found
+
+    async def start_service(self, recipe: Union[str, Path, Recipe]) -> str:
+        """Start the service of a recipe and return its id when it answers; see `servers`."""
+        return (await self.servers.start_service(recipe)).service_id
+
+    async def start_client(self, recipe: Union[str, Path, Recipe], target: str) -> str:
+        """Start the client of a recipe against a service that runs, and return its id; see `clients`."""
+        return (await self.clients.start_client(recipe, target)).client_id
+
+    async def stop_service(self, service_id: str) -> bool:
+        """Stop a service; False when there is none of that id."""
+        return await self.servers.stop_service(service_id)
+
+    async def show_status(self) -> "dict[str, Any]":
+        """Return what runs: `services`, `clients` (started here) and `runs` (of the folder), as plain values."""
+        return {
+            "services": [asdict(info) for info in self.servers.list_services()],
+            "clients": [asdict(info) for info in self.clients.list_clients()],
+            "runs": [asdict(status) for status in await self.list_runs()],
+        }
+
+    async def close(self) -> None:
+        """Stop every run that is not finished, as Ctrl-C does; runs that were detached are left alone.
+
+        Nothing is begun or taken up after that; closing again does nothing.
+        """
+        self._closed = True
+        for run in self._runs:
+            if not run.done:
+                run.request_stop()
+        for run in self._runs:
+            with contextlib.suppress(Exception):
+                await run.wait()
+        self._runs.clear()
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise UsageError("this orchestrator is closed", "make another one")
+
+    async def __aenter__(self) -> "AsyncBenchmarkOrchestrator":
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.close()
+
+
+def _sorted_plugins(plugins: Any) -> "tuple[list[Path], list[type]]":
+    """Return the files and the classes among plugins.
+
+    Raises:
+        UsageError: something else is among them.
+    """
+    files: list[Path] = []
+    classes: list[type] = []
+    for plugin in items("plugins", "paths of files and classes", plugins):
+        if isinstance(plugin, type):
+            classes.append(plugin)
+        elif is_path(plugin):
+            files.append(Path(plugin))
+        else:
+            raise refuse("plugins", "a list of paths of files and classes", plugin)
+    return files, classes
+
+
+def _checked_listener(listener: Any) -> Listener:
+    if listener is None:
+        return nobody
+    if not callable(listener):
+        raise refuse("listener", "a function that is given every event", listener)
+    return guarded(listener)
