@@ -1,0 +1,258 @@
+"""GET and SET on the load core: requests made ahead as templates, and the replies to them known ahead."""
+
+import sys
+from array import array
+from bisect import bisect
+from itertools import accumulate, chain, islice
+from math import exp, lgamma, log
+from random import Random
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple, Union
+
+from aifactory_bench.node.load import ALL, Batch, Driver, Outcome, Outcomes, Protocol, ProtocolError, RefusedError
+
+from .redis_data_node import value_of
+from .redis_resp_node import INCOMPLETE, ErrorReply, RespError, encode, parse
+
+_TEMPLATE_BYTES = 32 << 20
+"""For all arrangements of a mix together."""
+_ARRANGEMENTS = 16
+"""Different orders of the same number of SETs in a batch, drawn once."""
+_MISS = Outcome(note="miss")
+_STORED = b"+OK\r\n"
+_NIL = b"$-1\r\n"
+
+
+_BLOCK = 256
+_HIGH_HALF = 1 if sys.byteorder == "little" else 0
+
+
+def uniform(random: Random, keys: int) -> "Iterator[int]":
+    """Yield numbers from 0 to below `keys` (at most 2**48), each as likely as any other.
+
+    A block is made by one multiplication of a long number whose lanes are random: a third of the time of a call a number.
+    Lanes are so wide that no number is a thousandth more likely than another.
+    """
+    bits, code = (32, "I") if keys <= 1 << 22 else (64, "Q")
+    lanes = sum((1 << bits) - 1 << 2 * bits * lane for lane in range(_BLOCK))
+    size = _BLOCK * bits // 4
+    draw = random.getrandbits
+
+    def block() -> "array[int]":
+        return array(code, ((draw(8 * size) & lanes) * keys).to_bytes(size, sys.byteorder))[_HIGH_HALF::2]
+
+    return chain.from_iterable(iter(block, None))
+
+
+class _Template(NamedTuple):
+    request: bytes
+    """With `%012d` in place of every key's number."""
+    batch: Batch
+    reply: bytes
+    """If all is well and every key is there."""
+
+
+class _Mix:
+    """Draws batches: how many SETs by chance and weight, in an order by chance."""
+
+    def __init__(self, weights: Mapping[str, int], value: bytes, pipeline: int) -> None:
+        self._get = b"*2\r\n$3\r\nGET\r\n$16\r\nkey:%012d\r\n"
+        self._set = b"*3\r\n$3\r\nSET\r\n$16\r\nkey:%%012d\r\n$%d\r\n%b\r\n" % (len(value), value)
+        self._hit = b"$%d\r\n%b\r\n" % (len(value), value)
+        self.hit_head = b"$%d\r\n" % len(value)
+        self.hit_bytes = len(self._hit)
+        self.set_share = weights.get("set", 0) / (weights.get("get", 0) + weights.get("set", 0))
+        self.get, self.set = self._template([False]), self._template([True])
+        """A batch of one, the hot path."""
+        self._random = Random(0)
+        most = (len(self._get) + len(self._hit) + len(self._set)) * pipeline
+        self._arrangements = max(1, min(_ARRANGEMENTS, _TEMPLATE_BYTES // most // (min(pipeline, 64) + 1)))
+        self._counts: "Dict[int, Tuple[List[float], List[List[_Template]]]]" = {}
+
+    def start(self, random: Random) -> None:
+        """Use this worker's own chance."""
+        self._random = random
+
+    def draw(self, count: int) -> _Template:
+        """Return a batch of so many requests."""
+        chances, arranged = self._counts.get(count) or self._prepare(count)
+        random = self._random.random
+        sets = bisect(chances, random())
+        templates = arranged[sets] or self._arrange(arranged, sets)
+        return templates[int(random() * len(templates))]
+
+    def _prepare(self, count: int) -> "Tuple[List[float], List[List[_Template]]]":
+        """Return the binomial distribution of the number of SETs in a batch, and a place for the templates of each number."""
+        share = self.set_share
+        if 0 < share < 1:
+            ways = [lgamma(count + 1) - lgamma(sets + 1) - lgamma(count - sets + 1) for sets in range(count)]
+            each = [exp(way + sets * log(share) + (count - sets) * log(1 - share)) for sets, way in enumerate(ways)]
+        else:
+            each = [1.0 - share] + [0.0] * (count - 1)
+        self._counts[count] = list(accumulate(each)), [[] for _ in range(count + 1)]
+        return self._counts[count]
+
+    def _arrange(self, arranged: "List[List[_Template]]", sets: int) -> "List[_Template]":
+        count = len(arranged) - 1
+        plain = [True] * sets + [False] * (count - sets)
+        for _ in range(self._arrangements if 0 < sets < count else 1):
+            self._random.shuffle(plain)
+            arranged[sets].append(self._template(plain))
+        return arranged[sets]
+
+    def _template(self, sets: Sequence[bool]) -> _Template:
+        return _Template(
+            b"".join(self._set if is_set else self._get for is_set in sets),
+            Batch(["set" if is_set else "get" for is_set in sets]),
+            b"".join(_STORED if is_set else self._hit for is_set in sets),
+        )
+
+
+class _Connection(Protocol):
+    """One connection; whole expected replies are compared, anything else is read reply by reply."""
+
+    __slots__ = (
+        "_buffer",
+        "_draw",
+        "_expected",
+        "_get",
+        "_mix",
+        "_needed",
+        "_numbers",
+        "_pending",
+        "_random",
+        "_secret",
+        "_set",
+        "_share",
+    )
+
+    def __init__(self, mix: _Mix, random: Random, numbers: Iterator[int], secret: str) -> None:
+        self._mix = mix
+        self._draw = mix.draw
+        self._get, self._set, self._share = mix.get, mix.set, mix.set_share
+        self._random = random.random
+        self._numbers = numbers
+        self._secret = secret
+        self._pending = 0
+        """Requests without a reply."""
+        self._expected = b""
+        """All that is to come if all is well; empty: not known as one piece."""
+        self._buffer = bytearray()
+        self._needed = 0
+        """Nothing is to be learned from the buffer before it is so long."""
+
+    def hello(self) -> bytes:
+        return encode("AUTH", self._secret) if self._secret else b""
+
+    def welcome(self, data: bytes) -> bool:
+        self._buffer += data
+        reply, after = _parse(self._buffer, 0)
+        if reply is INCOMPLETE:
+            return False
+        del self._buffer[:after]
+        if isinstance(reply, ErrorReply):
+            raise RefusedError(f"reply:{reply.code}", str(reply))
+        return True
+
+    def request(self, count: int) -> Tuple[bytes, Batch]:
+        if count == 1:
+            template, batch, reply = self._set if self._random() < self._share else self._get
+            data = template % next(self._numbers)
+        else:
+            template, batch, reply = self._draw(count)
+            data = template % tuple(islice(self._numbers, count))
+        if not self._pending:
+            self._expected = reply
+        elif self._expected:
+            self._expected += reply
+        self._pending += count
+        return data, batch
+
+    def feed(self, data: bytes, now_ns: int) -> Outcomes:
+        if data == self._expected:
+            self._pending = 0
+            return ALL
+        self._expected = b""
+        if self._buffer:
+            self._buffer += data
+            if len(self._buffer) < self._needed:
+                return ()
+            data = bytes(self._buffer)
+        outcomes, at = self._read(data)
+        self._buffer = bytearray(data[at:])
+        self._pending -= len(outcomes)
+        if not self._pending and not self._buffer and not any(outcomes):
+            return ALL
+        return outcomes
+
+    def _read(self, data: bytes) -> "Tuple[List[Outcome | None], int]":
+        """Return the outcomes of all replies that are there as a whole, and where they end."""
+        outcomes: "List[Outcome | None]" = []
+        head, size, end = self._mix.hit_head, self._mix.hit_bytes, len(data)
+        at = 0
+        while at < end:
+            # The three replies that come by the thousand, then whatever else there is.
+            if at + size <= end and data.startswith(head, at) and data.startswith(b"\r\n", at + size - 2):
+                outcomes.append(None)
+                at += size
+            elif data.startswith(_STORED, at):
+                outcomes.append(None)
+                at += len(_STORED)
+            elif data.startswith(_NIL, at):
+                outcomes.append(_MISS)
+                at += len(_NIL)
+            else:
+                reply, after = _parse(data, at)
+                if reply is INCOMPLETE:
+                    self._needed = after - at
+                    break
+                at = after
+                failed = isinstance(reply, ErrorReply)
+                outcomes.append(Outcome(f"reply:{reply.code}", str(reply)) if failed else None if reply is not None else _MISS)
+        return outcomes, at
+
+
+def _parse(data: Union[bytes, bytearray], at: int) -> Tuple[Any, int]:
+    try:
+        return parse(data, at)
+    except RespError as error:
+        raise ProtocolError(str(error)) from None
+
+
+class RedisLoad(Driver):
+    """GET and SET of uniformly drawn keys."""
+
+    unit = "command"
+
+    def __init__(
+        self,
+        addresses: Sequence[Tuple[str, int]],
+        secret: str,
+        weights: Mapping[str, int],
+        keys: int,
+        value_size_bytes: int,
+        pipeline: int,
+    ) -> None:
+        self.pipeline = pipeline
+        self.read_bytes = min(max(4096, pipeline * (value_size_bytes + 32)), 1 << 18)
+        self._addresses = tuple(addresses)
+        self._secret = secret
+        self._keys = keys
+        self._mix = _Mix(weights, value_of(value_size_bytes), pipeline)
+        self.start(0)
+
+    def addresses(self) -> Sequence[Tuple[str, int]]:
+        return self._addresses
+
+    def start(self, seed: int) -> None:
+        self._random = Random(seed)
+        self._numbers = uniform(self._random, self._keys)
+        self._mix.start(self._random)
+
+    def protocol(self, index: int) -> Protocol:
+        return _Connection(self._mix, self._random, self._numbers, self._secret)
+
+    def metrics(self, ok: Mapping[str, int], notes: Mapping[str, int]) -> Dict[str, Dict[str, Any]]:
+        if not ok.get("get"):
+            return {}
+        misses = notes.get("miss", 0)
+        return {"hits": {"value": ok["get"] - misses, "unit": "command"}, "misses": {"value": misses, "unit": "command"}}
