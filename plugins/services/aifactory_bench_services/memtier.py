@@ -17,26 +17,16 @@ from aifactory_bench import (
     hookimpl,
 )
 
+from .redis import Operations
+
 OUTPUT = "memtier.json"
-
-
-@frozen
-class MemtierOperations:
-    """Weights of the operations in the mix; at least one is above 0."""
-
-    get: int = field(default=0, validator=validators.ge(0))
-    set: int = field(default=0, validator=validators.ge(0))
-
-    def __attrs_post_init__(self) -> None:
-        if self.get + self.set == 0:
-            raise ValueError("one of get, set must be above 0")
 
 
 @frozen
 class MemtierParameters:
     """What a recipe says about the load of memtier_benchmark."""
 
-    operations: MemtierOperations = field(factory=lambda: MemtierOperations(get=10, set=1))
+    operations: Operations = field(factory=lambda: Operations(get=10, set=1))
     """The mix: that many SET, then that many GET, on each connection (`--ratio`)."""
     keys: int = field(default=100_000, validator=[validators.ge(1), validators.le(1_000_000_000)])
     """Size of the key space; uniformly drawn, and all present before the window where they are read."""

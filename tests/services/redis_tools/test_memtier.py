@@ -14,7 +14,8 @@ from aifactory_bench import RecipeError
 from aifactory_bench.node.contract import PrepareError
 from aifactory_bench.node.load.histogram import Histogram
 from aifactory_bench_services import memtier_node
-from aifactory_bench_services.memtier import MemtierClient, MemtierOperations, MemtierParameters
+from aifactory_bench_services.memtier import MemtierClient, MemtierParameters
+from aifactory_bench_services.redis import Operations
 
 SAMPLES = Path(__file__).parent / "samples"
 DOUBLES = Path(__file__).parent / "doubles"
@@ -216,7 +217,7 @@ def test_the_command_carries_the_load(load):
     client = client_of(
         load(concurrency=48, workers=4, warmup_s=0.0, duration_s=30.0),
         replicas=2,
-        operations=MemtierOperations(get=3, set=2),
+        operations=Operations(get=3, set=2),
         keys=777,
         value_size_bytes=100,
         pipeline=4,
@@ -262,7 +263,7 @@ def test_parameters_out_of_range_are_refused(wrong):
 
 def test_a_mix_of_nothing_is_refused():
     with pytest.raises(ValueError, match="above 0"):
-        MemtierOperations()
+        Operations()
 
 
 # Damaged output.
