@@ -1,11 +1,14 @@
 """What every test gets: a home of its own, loopback only, and no process left behind."""
 
 import os
+import pwd
+import shutil
 import signal
 import socket
+import subprocess
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -77,3 +80,18 @@ def _processes(signs: tuple[bytes, ...]) -> dict[int, str]:
         except OSError:  # it has just ended, or it is not ours
             continue
     return found
+
+
+@pytest.fixture
+def python_of() -> Callable[[str], str]:
+    """Find an interpreter of a version: on PATH, or kept by pyenv; a shim without the version behind it does not count."""
+
+    def find(version: str) -> str:
+        home = Path(pwd.getpwuid(os.getuid()).pw_dir, ".pyenv")  # not $HOME, which is the test's own
+        kept = Path(os.environ.get("PYENV_ROOT") or home).glob(f"versions/{version}.*/bin/python")
+        for found in filter(None, (shutil.which(f"python{version}"), *map(str, sorted(kept)))):
+            if subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0:
+                return found
+        pytest.skip(f"Python {version} is not installed")
+
+    return find

@@ -5,7 +5,6 @@ import importlib.util
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 import zipfile
@@ -171,9 +170,9 @@ def test_a_run_folder_that_is_not_there_is_a_sites_error(tmp_path):
 
 
 @pytest.mark.parametrize("version", ["3.9", "3.13"])
-def test_runs_on_the_oldest_and_the_newest_python(tmp_path, package, version):
+def test_runs_on_the_oldest_and_the_newest_python(tmp_path, package, python_of, version):
     """A bare call prints the usage and ends with 2; a packed product module and every node module can be imported there."""
-    python = _python(version)
+    python = python_of(version)
     name = package(a_node="from aifactory_bench.node.measurement import Measurement\n")
     path = write_node_program(tmp_path, build_node_program([f"{name}.a_node"]))
     bare = subprocess.run([python, "-I", path], capture_output=True, text=True, cwd="/", check=False, timeout=60)
@@ -193,7 +192,7 @@ def test_runs_on_the_oldest_and_the_newest_python(tmp_path, package, version):
 
 
 @pytest.mark.parametrize("version", ["3.9", "3.13"])
-def test_a_point_is_measured_out_of_the_archive(tmp_path, package, version):
+def test_a_point_is_measured_out_of_the_archive(tmp_path, package, python_of, version):
     """The point loop with a product's module, its sibling, and a tool that is the very same Python."""
     name = package(
         tool_node="from aifactory_bench.node.measurement import Counts, Measurement\nfrom .read_node import number\n"
@@ -201,7 +200,7 @@ def test_a_point_is_measured_out_of_the_archive(tmp_path, package, version):
         "    return Measurement(context.point, context.client, context.kind, context.rank, 'ok', counts=counts)\n",
         read_node="def number(path):\n    return int(path.read_text())\n",
     )
-    python, folder = _python(version), tmp_path / "run"
+    python, folder = python_of(version), tmp_path / "run"
     folder.mkdir()
     program = write_node_program(folder, build_node_program([f"{name}.tool_node"]))
     command = [placeholder("python"), "-c", "import sys; print(7 if sys.argv[1].endswith('.pyz') else 0)", placeholder("node")]
@@ -215,14 +214,3 @@ def test_a_point_is_measured_out_of_the_archive(tmp_path, package, version):
     found = json.loads(RunPaths(folder).job("afb-r-load-1").rank(0).measurement("p0000-r1").read_text())
     assert (found["status"], found["counts"]["ok"]) == ("ok", 7), found["reason"]
     assert found["provenance"]["python"].startswith(f"{version}.")
-
-
-def _python(version: str) -> str:
-    """Return an interpreter of a version: on PATH, or kept by pyenv; a shim without the version behind it does not count."""
-    candidates = [shutil.which(f"python{version}")]
-    if "PYENV_ROOT" in os.environ:
-        candidates += sorted(Path(os.environ["PYENV_ROOT"]).glob(f"versions/{version}.*/bin/python"))
-    for found in filter(None, candidates):
-        if subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0:
-            return str(found)
-    pytest.skip(f"Python {version} is not installed")

@@ -41,10 +41,12 @@ def archive(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("version", ["3.9", "3.13"])
-def test_redis_under_the_zipapp(service: Callable[..., Any], archive: Path, modules: Path, version: str) -> None:
+def test_redis_under_the_zipapp(
+    service: Callable[..., Any], archive: Path, modules: Path, python_of: Callable[[str], str], version: str
+) -> None:
     if shutil.which("redis-server") is None:
         pytest.skip("redis-server is not installed")
-    python = _python(version)
+    python = python_of(version)
     (modules / "redis_probe.py").write_text(_PROBE)
     job = service(spec={"node_module": "redis_probe", "monitors": {"node": {"interval_s": 0.2}}, "lease_s": 60.0})
     job.paths.folder.mkdir(parents=True)
@@ -62,17 +64,6 @@ def test_redis_under_the_zipapp(service: Callable[..., Any], archive: Path, modu
     assert "ready to exit, bye bye" in record["log_tail"]
     assert job.events("monitor_failed") == []
     assert job.child_pids() == []
-
-
-def _python(version: str) -> str:
-    """Return an interpreter of a version: on PATH, or kept by pyenv; a shim without the version behind it does not count."""
-    candidates = [shutil.which(f"python{version}")]
-    if "PYENV_ROOT" in os.environ:
-        candidates += [str(path) for path in Path(os.environ["PYENV_ROOT"]).glob(f"versions/{version}.*/bin/python")]
-    for found in filter(None, candidates):
-        if subprocess.run([found, "-c", ""], capture_output=True, check=False).returncode == 0:
-            return found
-    pytest.skip(f"Python {version} is not installed")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["ranks", "2", "--", sys.executable, "-c", "pass"]])

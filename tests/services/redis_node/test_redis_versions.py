@@ -1,9 +1,8 @@
 """The same measurement on the oldest Python of a compute node and on a recent one."""
 
 import os
-import pwd
-import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,6 @@ import pytest
 
 import aifactory_bench.node
 from aifactory_bench_services import redis_node
-
-
-def interpreter(version: str) -> "str | None":
-    """Return a Python of that version that runs, from PATH or from pyenv."""
-    pyenv = Path(pwd.getpwuid(os.getuid()).pw_dir, ".pyenv", "versions")
-    for name in (shutil.which(f"python{version}"), *sorted(pyenv.glob(f"{version}.*/bin/python{version}"))):
-        if name and subprocess.run([str(name), "-c", ""], capture_output=True, check=False).returncode == 0:
-            return str(name)
-    return None
-
 
 PROGRAM = """
 import sys, time
@@ -53,11 +42,11 @@ print(redis_node.probe(endpoint, secret, {})["server_version"], redis_node.count
 
 
 @pytest.mark.parametrize("version", ["3.9", "3.13"])
-def test_the_node_side_runs_on_other_versions(server: Any, tmp_path: Path, version: str) -> None:
+def test_the_node_side_runs_on_other_versions(
+    server: Any, tmp_path: Path, python_of: Callable[[str], str], version: str
+) -> None:
     """The oldest of a compute node and a recent one, with nothing installed and warnings as errors."""
-    python = interpreter(version)
-    if python is None:
-        pytest.skip(f"no Python {version}")
+    python = python_of(version)
     # As in the packed program: the packages hold nothing but their node side.
     core, services = tmp_path / "aifactory_bench", tmp_path / "aifactory_bench_services"
     for package in (core, services):
