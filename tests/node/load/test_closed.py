@@ -256,3 +256,40 @@ def test_a_protocol_that_ends_answers_by_closing_is_not_slowed_down(
     assert result.errors == {}
     # With a pause that doubles up to a second there would be about five.
     assert result.counts.ok > 20, result
+
+
+def test_a_connection_that_is_being_made_as_the_window_ends_has_not_failed(
+    server: Any, line_driver: Any, context_of: Make, soon: Callable[[], int]
+) -> None:
+    """The drain waits for how it ends: let in, it is no error."""
+    logins = []
+
+    def reply(line: bytes) -> bytes:
+        if line == b"hello":
+            logins.append(line)
+            # The second login of a connection is under way from early in the window until past its end.
+            time.sleep(0.3 if len(logins) > 1 else 0)
+            return line + b"\n"
+        return b""  # no answer, and a connection that closes
+
+    server.reply = reply
+    server.close_after = 2
+    load = context_of(concurrency=1, warmup_s=0.0, duration_s=0.2)
+    result = run_load(load, line_driver(server.port, login=b"hello\n"), soon(), never)
+    assert result.errors == {"eof": 1}
+    assert len(logins) == 2
+
+
+def test_a_connection_that_fails_after_the_window_counts(
+    server: Any, line_driver: Any, context_of: Make, soon: Callable[[], int]
+) -> None:
+    """The attempt was one of the window's."""
+
+    def reply(line: bytes) -> bytes:
+        time.sleep(0.3)
+        return b"!go away\n"
+
+    server.reply = reply
+    load = context_of(concurrency=1, warmup_s=0.0, duration_s=0.2)
+    result = run_load(load, line_driver(server.port, login=b"hello\n"), soon(), never)
+    assert result.errors == {"reply:DENIED": 1}

@@ -2,7 +2,7 @@
 
 from typing import List
 
-from .connection import Connection, class_of
+from .connection import CONNECTING, GREETING, Connection, class_of
 from .driver import ALL, ProtocolError
 from .loop import Loop, clock
 from .stalls import CARE_NS
@@ -105,3 +105,7 @@ class ClosedLoop(Loop):
     def backlog(self, now_ns: int) -> bool:
         """Return False: nothing is ever due."""
         return False
+
+    def unsettled(self, connection: Connection) -> bool:
+        """Return True for a connection that is being made, too: an attempt that is merely young has not failed."""
+        return super().unsettled(connection) or connection.state in {CONNECTING, GREETING}

@@ -113,6 +113,10 @@ class Loop(ABC):
     def backlog(self, now_ns: int) -> bool:
         """Whether requests of the window wait for being sent."""
 
+    def unsettled(self, connection: Connection) -> bool:
+        """Whether what a connection was used for in the window has yet to end, well or badly."""
+        return bool(connection.flights)
+
     def leave_out(self) -> None:
         """Count the requests of the window that were never sent, at the very end."""
 
@@ -182,7 +186,7 @@ class Loop(ABC):
             return False
         if now_ns >= self.deadline_ns and not stalled:
             return True
-        if any(connection.flights for connection in self.connections):
+        if any(self.unsettled(connection) for connection in self.connections):
             return False
         return self.cut or not self.backlog(now_ns)
 
@@ -229,7 +233,7 @@ class Loop(ABC):
     def _fail(self, connection: Connection, error: str, text: str, now_ns: int) -> None:
         """Give up a connection that never became ready."""
         self._drop(connection, now_ns)
-        if self.running and now_ns < self.end_ns:
+        if self.running and not self.cut:
             self.unreachable(error, text, now_ns)
 
     def lose(self, connection: Connection, error: str, text: str, now_ns: int) -> None:
