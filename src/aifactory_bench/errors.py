@@ -65,3 +65,24 @@ class LockedError(RunError):
 
     exit_code = 4
     code = "locked"
+
+
+class TransportError(SiteError):
+    """The site could not be spoken to."""
+
+    code = "transport"
+
+
+class NotExecutedError(TransportError):
+    """A command certainly did not reach the site; sending it again is safe."""
+
+
+class OutcomeUnknownError(TransportError):
+    """The connection was lost, or time ran out, while a command was under way: nobody knows how far it came."""
+
+
+class AccessError(TransportError):
+    """The site lets nobody in without a person: a host key that is not known, a login that was refused, a second factor."""
+
+    exit_code = 4
+    code = "access"

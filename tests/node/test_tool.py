@@ -186,3 +186,9 @@ def test_works_where_the_kernel_has_no_pidfd(run, monkeypatch):
     monkeypatch.setattr(os, "pidfd_open", missing)
     assert run(["/bin/sleep", "0.2"]).outcome.exit_code == 0
     assert run(["/bin/sleep", "600"], limit_s=0.2).outcome.timed_out
+
+
+def test_passes_over_the_warning_that_the_walltime_is_near(run):
+    """It is for supervise alone."""
+    done = run([sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGUSR1); print('still here')"])
+    assert done.outcome.exit_code == 0

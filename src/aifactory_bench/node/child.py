@@ -10,7 +10,7 @@ from typing import Callable, Dict, List, Optional, Set
 
 from .files import PRIVATE_FILE
 from .guard import Guard
-from .kernel import dying_with_parent
+from .kernel import OURS, dying_with_parent
 from .procfs import children, descendants
 
 KILL_S = 5.0
@@ -53,7 +53,7 @@ class Child:
                 cwd=folder,
                 env=environment,
                 start_new_session=True,
-                preexec_fn=dying_with_parent(),  # noqa: PLW1509 - one C call, looked up before
+                preexec_fn=dying_with_parent(deaf_to=OURS),  # noqa: PLW1509 - one C call, looked up before
             )
         finally:
             os.close(descriptor)

@@ -13,7 +13,7 @@ from typing import Callable, Iterable, List, Optional, Sequence
 from .contract import ToolOutcome
 from .exit_record import clean, masked
 from .files import PRIVATE_FILE
-from .kernel import dying_with_parent
+from .kernel import OURS, dying_with_parent
 
 KEPT_BYTES = 256 << 20
 """Of the output of one point; what lies past it is cut off after it was reduced."""
@@ -81,7 +81,7 @@ def _run_one(
     descriptors = [os.open(path, flags, PRIVATE_FILE) for path in (stdout, stderr)]
     start_wall_ns, start = time.time_ns(), time.monotonic()
     try:
-        die_with_us = dying_with_parent()
+        die_with_us = dying_with_parent(deaf_to=OURS)
 
         def before_exec() -> None:
             os.setpgid(0, 0)

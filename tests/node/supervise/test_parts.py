@@ -326,3 +326,11 @@ def test_a_child_of_other_rights_is_given_up_without_an_error(tmp_path: Path, mo
     monkeypatch.undo()
     started.tell(b"\n")
     assert started.process.wait(20) == 0
+
+
+def test_a_child_passes_over_the_warning_that_the_walltime_is_near(tmp_path: Path) -> None:
+    """srun sends it to every process of a job; it is for supervise alone, and a server must not die of it."""
+    started = child.Child([sys.executable, "-c", "input()"], {}, tmp_path, tmp_path / "log", None, stdin=subprocess.PIPE)
+    os.kill(started.pid, signal.SIGUSR1)
+    started.tell(b"go on\n")
+    assert started.process.wait(30) == 0
