@@ -1,9 +1,31 @@
 """A site: where jobs run and by which rules."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, Optional
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
+from attrs.validators import ge, gt, le, optional
+
+
+@frozen
+class Login:
+    """How one gets to a site's login node."""
+
+    host: str = field()
+    """Its name, or a `Host` of `~/.ssh/config`."""
+    port: Optional[int] = field(default=None, validator=optional([ge(1), le(65535)]))
+    """None: as the SSH configuration says, else 22."""
+    user: Optional[str] = None
+    """None: as the SSH configuration says, else the user here."""
+    jump: Optional[str] = None
+    """`[user@]host[:port]` to go through. None: as the SSH configuration says."""
+    transport: Literal["ssh", "openssh", "local"] = "ssh"
+    """`ssh`: our own connection; `openssh`: the program `ssh`; `local`: the controller runs on the login node itself."""
+
+    @host.validator
+    def _check_host(self, _attribute: object, value: str) -> None:
+        if not value or value.startswith("-") or not value.isprintable() or " " in value:
+            raise ValueError(f"must be the name of a host, or of an entry in ~/.ssh/config; found {value!r}")
 
 
 @frozen
@@ -29,3 +51,21 @@ class Site:
     max_jobs: int = 64
     """Unfinished jobs of one run at a time."""
     time_default_s: Optional[float] = None
+    login: Optional[Login] = None
+    """None where jobs run on this machine."""
+    submit_rate_per_s: float = field(default=2.0, validator=gt(0))
+    """Submissions the scheduler is asked for on the long run; 20 may come at once."""
+    file_lag_s: float = field(default=60.0, validator=ge(0))
+    """How long what a node wrote may take until the login node sees it."""
+    unsure_s: float = field(default=60.0, validator=ge(0))
+    """How long a submission with an unknown outcome is looked for before it is made again."""
+    file: Optional[str] = None
+    """Of its profile, absolute."""
+
+
+def without_nodes(site: Site, nodes: Sequence[str]) -> Site:
+    """Return the site without some of its nodes; nodes: lists of them as Slurm writes them."""
+    if not nodes or site.submitter == "local":
+        return site
+    excluded = ",".join(filter(None, (site.scheduler.get("exclude", ""), *nodes)))
+    return evolve(site, scheduler={**site.scheduler, "exclude": excluded})
