@@ -1,4 +1,4 @@
-"""Writes the tables of keys in recipes.md from the model: `python docs/recipe_tables.py`."""
+"""Writes the tables of keys in recipes.md and sites.md from the classes: `python docs/recipe_tables.py`."""
 
 import re
 from pathlib import Path
@@ -9,9 +9,12 @@ import attrs
 from aifactory_bench.recipe import model
 from aifactory_bench.recipe.fields import Key, anything, bounds, choices, described, keys_of, mapping_types, texts_of
 from aifactory_bench.results.validity import CHECKS
+from aifactory_bench.sites.model import Login
+from aifactory_bench.sites.profile import SiteFile
 from aifactory_bench.units import QUANTITIES, DurationS, Share, format_duration
 
-PAGE = Path(__file__).with_name("recipes.md")
+PAGES = [Path(__file__).with_name(name) for name in ("recipes.md", "sites.md")]
+_CLASSES = {**vars(model), "SiteFile": SiteFile, "Login": Login}
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 
@@ -19,7 +22,7 @@ def table(name: str) -> str:
     """Return the table of a class of the model, or of the limits."""
     if name == "Limits":
         return _limits()
-    cls = getattr(model, name)
+    cls = _CLASSES[name]
     lines = ["| key | value | default | |", "| --- | --- | --- | --- |"]
     lines += [_row(field, texts_of(cls).get(field.attribute.name, "")) for field in keys_of(cls).values()]
     return "\n".join(lines) + "\n"
@@ -49,7 +52,7 @@ def _default(field: Key) -> str:
     if field.required:
         return "**needed**"
     default: Any = field.attribute.default
-    if isinstance(default, attrs.Factory) or default is None:  # type: ignore[arg-type]
+    if isinstance(default, attrs.Factory) or default in (None, ()):  # type: ignore[arg-type]
         return ""
     return f"`{QUANTITIES[field.type].format(default) if field.type in QUANTITIES else default}`"
 
@@ -71,4 +74,5 @@ def filled(page: str) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -63,6 +63,8 @@ class PlannedJob:
     memory_bytes: Optional[int] = None
     nodes: int = 1
     gpus: int = 0
+    options: Mapping[str, Optional[str]] = field(factory=dict)
+    """What the scheduler is asked for, as in the script's header: long name -> value; None: an option without one."""
 
 
 @frozen
@@ -85,6 +87,10 @@ class Plan:
     """What joins the zipapp beside our own node side."""
     node_digest: str
     """Of the zipapp: first 16 hex digits of its SHA-256."""
+    max_pending_s: Optional[float] = None
+    """That a job may wait in a queue; None: for ever."""
+    retries: int = 0
+    """How often measurements are planned again that the site lost before their window."""
     provenance: Mapping[str, Any] = field(factory=dict)
     """Recipe hash, versions of the core and of plugins."""
     version: int = VERSION

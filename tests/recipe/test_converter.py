@@ -47,7 +47,7 @@ def tried(type_: Any, value: Any) -> tuple[Any, list[str]]:
             "x: must be a duration, such as 500ms, 5s, 30m, 2h, 1d or 01:30:00; found 30 (a number without its unit)",
         ),
         (Share, 1, "x: must be a share, and 1 could be 1% or 100%"),
-        (Resources, [], "x: must be a mapping of nodes, cpus, memory, gpus, time; found a list"),
+        (Resources, [], "x: must be a mapping of nodes, cpus, memory, gpus, time, slurm; found a list"),
         (Resources, {"cpu": 1}, "x.cpu: unknown key; did you mean cpus?"),
         (Resources, {"zzz": 1}, "x.zzz: unknown key; known: nodes, cpus, memory, gpus, time"),
         (Resources, {"nodes": 0}, "x.nodes: must be at least 1; found 0"),

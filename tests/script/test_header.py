@@ -5,14 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aifactory_bench import Resources, SiteError
-from aifactory_bench.script.header import SITE_OPTIONS, header_lines, walltime
+from aifactory_bench.script.header import header_lines, header_options, walltime
 
 GIB = 1 << 30
 
 
 def header(*, time_s=600.0, ranks=1, scheduler=None, log="/runs/r/jobs/t/log", **resources):
     return header_lines(
-        token="t", log=log, time_s=time_s, ranks=ranks, resources=Resources(**resources), scheduler=scheduler or {}
+        header_options(
+            token="t", log=log, time_s=time_s, ranks=ranks, resources=Resources(**resources), scheduler=scheduler or {}
+        )
     )
 
 
@@ -77,15 +79,28 @@ def test_a_site_adds_its_options():
 
 @pytest.mark.parametrize("name", ["requeue", "job-name", "time", "wrap", "array", "output", "ntasks", "account=x --wrap"])
 def test_a_site_cannot_change_what_a_job_is(name):
-    """Everything but a known list is refused, and the list is shown."""
-    assert name not in SITE_OPTIONS
-    with pytest.raises(SiteError, match="it may set: account"):
+    """Everything but a known list is refused, with the reason or the list."""
+    with pytest.raises(SiteError, match=r"cannot be set: it|is no option that a site may set"):
         header(scheduler={name: "1"})
+
+
+def test_a_recipe_adds_options_and_they_come_before_the_sites():
+    """Of its own list; one that is false is taken as not written."""
+    asked = {"constraint": "b", "exclusive": True, "contiguous": False}
+    lines = header(scheduler={"qos": "short", "constraint": "a"}, slurm=asked)
+    assert lines[-3:] == ["#SBATCH --constraint=b", "#SBATCH --qos=short", "#SBATCH --exclusive"]
+
+
+@pytest.mark.parametrize("name", ["priority", "mail", "wrap", "nodes"])
+def test_a_recipe_cannot_set_what_is_not_its_own(name):
+    """Where the resources are made, so that no way leads around it."""
+    with pytest.raises(ValueError, match=name):
+        Resources(slurm={name: "1"})
 
 
 def test_text_is_quoted_for_sbatch():
     """Blanks and quotes stay inside of the value, a percent sign is no pattern, a new line is refused."""
     assert '#SBATCH --comment="two \\"words\\" \\\\"' in header(scheduler={"comment": 'two "words" \\'})
     assert '#SBATCH --output="/my runs/100%%/log"' in header(log="/my runs/100%/log")
-    with pytest.raises(SiteError, match="cannot stand in a batch script"):
+    with pytest.raises(SiteError, match="control characters"):
         header(scheduler={"comment": "one\n#SBATCH --wrap=evil"})

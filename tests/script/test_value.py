@@ -138,5 +138,5 @@ def test_files_of_a_job_are_private(make_spec, tmp_path):
 
 def test_a_site_option_that_is_none_is_an_error_of_the_site(make_spec):
     """It is found when the script is made, before anything is submitted."""
-    with pytest.raises(SiteError, match="'wrap' cannot be set"):
+    with pytest.raises(SiteError, match="'wrap': cannot be set"):
         service(make_spec, scheduler={"wrap": "x"}).text()

@@ -22,6 +22,7 @@ from ..recipe.model import ClientEntry, Recipe, ServiceEntry, Variant
 from ..script.bundle import build_node_program
 from ..sites.model import Site
 from .stages import Segment, Stage, stages_of
+from .targets import check_target
 
 if TYPE_CHECKING:
     from .job_factory import JobFactory
@@ -114,6 +115,8 @@ class Planner:
             points=tuple(self._points),
             limits=dict(self._recipe.limits),
             lease_s=self._lease_s,
+            max_pending_s=self._recipe.max_pending_s,
+            retries=self._recipe.retries,
             # Services and clients of a stage wait for each other, so fewer would wait for ever.
             max_jobs=max(self._site.max_jobs, self._most_together),
             node_modules=modules,
@@ -169,33 +172,13 @@ class Planner:
                 raise RecipeError(
                     f"clients.{entry.name}.targets.{role}: there is no service {name!r}; there is: {', '.join(services)}"
                 )
-            allowed = client.targets[role]
-            if target.service is not None and allowed and target.service.kind not in allowed:
-                raise RecipeError(
-                    f"clients.{entry.name}.targets.{role}: kind {entry.kind} measures services of kind {', '.join(allowed)}; "
-                    f"{name} is of kind {target.service.kind}"
-                )
-            self._check_scheme(entry, role, target.entry, allowed)
+            kind = target.service.kind if target.service is not None else None
+            check_target(entry, role, client.targets[role], target.entry, kind, self._factory.registry.services)
         if client.image is None:
             target = services[next(iter(entry.targets.values()))]
             client.image = target.entry.image or (target.service.image if target.service else None)
         token = job_token(self._run_id, f"{entry.name}{suffix}{_number(segment)}", self._attempt)
         return _PlannedClient(client, segment, token, entry.resources.time_s or 0.0)
-
-    def _check_scheme(self, entry: ClientEntry, role: str, target: ServiceEntry, allowed: tuple[str, ...]) -> None:
-        """Refuse a url of another protocol than the client's; a kind of scheme `tcp` names no protocol."""
-        known = self._factory.registry.services
-        schemes = {known[kind].scheme for kind in allowed if kind in known}
-        if (
-            target.external is not None
-            and schemes
-            and "tcp" not in schemes
-            and target.external.url.partition("://")[0] not in schemes
-        ):
-            raise RecipeError(
-                f"services.{target.name}.external.url: {target.external.url} is of another protocol than "
-                f"clients.{entry.name}.targets.{role} speaks: {', '.join(f'{scheme}://' for scheme in sorted(schemes))}"
-            )
 
     def _add_points(self, stage: Stage, clients: list[_PlannedClient], services: Mapping[str, _PlannedService]) -> None:
         service_parameters = {name: planned.parameters for name, planned in services.items()}
@@ -356,6 +339,7 @@ class Planner:
                 memory_bytes=job.resources.memory_bytes,
                 nodes=job.resources.nodes,
                 gpus=job.resources.gpus,
+                options=script.options() if self._site.submitter == "slurm" else {},
                 **more,
             )
         )

@@ -4,17 +4,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import Any, cast
 
-from ..errors import RecipeError
 from ..results.validity import LIMITS
 from ..units import DurationS, Share
 from .aliases import normalise
 from .converter import BAD, structure, structure_class
-from .document import LARGEST_BYTES, Document, parse
+from .document import Document
 from .entries import Kinds, Section, check_after, check_names, check_targets
 from .matrix import EntryMaker, check_size, read_factors
 from .model import SCHEMA, Factor, Recipe, RecipeFile
 from .overrides import override
-from .problems import Place, Problems, shown, suggestion
+from .problems import Problems, suggestion
+from .source import read_document, read_source
 
 
 def load_recipe(path: str | FilePath, registry: Kinds, overrides: Sequence[str] = ()) -> Recipe:
@@ -28,7 +28,7 @@ def load_recipe(path: str | FilePath, registry: Kinds, overrides: Sequence[str] 
     Raises:
         RecipeError: the file cannot be read, or something in it or in an override is wrong; all of it is listed.
     """
-    return load_recipe_text(_read(FilePath(path)), str(path), registry, overrides)
+    return load_recipe_text(read_source(FilePath(path), "recipe"), str(path), registry, overrides)
 
 
 def load_recipe_text(text: str, name: str, registry: Kinds, overrides: Sequence[str] = ()) -> Recipe:
@@ -44,7 +44,7 @@ def load_recipe_text(text: str, name: str, registry: Kinds, overrides: Sequence[
         RecipeError: something is wrong; all of it is listed.
     """
     problems = Problems()
-    document = _document(text, name, problems)
+    document = read_document(text, name, "recipe", SCHEMA, problems)
     notes: dict[str, None] = {}
     normalise(document, problems, notes)
     for one in overrides:
@@ -53,25 +53,6 @@ def load_recipe_text(text: str, name: str, registry: Kinds, overrides: Sequence[
     recipe = _build(document, text, registry, tuple(notes), problems)
     problems.raise_all()
     return cast("Recipe", recipe)
-
-
-def _document(text: str, name: str, problems: Problems) -> Document:
-    """Return a document whose top is a mapping.
-
-    Raises:
-        RecipeError: there is none in the text.
-    """
-    place = Place(0, name if name.isprintable() else repr(name), 1, 1)
-    if len(text) > LARGEST_BYTES:
-        raise RecipeError(f"{place}: a recipe has at most {LARGEST_BYTES // 1024} KiB; found {len(text) // 1024} KiB")
-    document = parse(text, place, problems)
-    if document is not None and document.data is None and not problems.found:
-        problems.add((), f"the recipe is empty; it begins with schema: {SCHEMA}")
-    elif document is not None and not isinstance(document.data, dict):
-        problems.add((), f"a recipe is a mapping; found {shown(document.data)}")
-    if document is None or not isinstance(document.data, dict):
-        problems.raise_all()
-    return cast("Document", document)
 
 
 def _build(document: Document, text: str, registry: Kinds, notes: tuple[str, ...], problems: Problems) -> Recipe | None:
@@ -100,6 +81,8 @@ def _build(document: Document, text: str, registry: Kinds, notes: tuple[str, ...
         repetitions=file.repetitions,
         lease_s=file.lease_s,
         seed=file.seed,
+        max_pending_s=file.max_pending_s,
+        retries=file.retries,
         source=text,
         notes=notes,
         data=document.data,
@@ -126,37 +109,3 @@ def _limits(limits: Mapping[str, Any], problems: Problems) -> dict[str, float]:
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
-
-
-def _read(path: FilePath) -> str:
-    """Return the text of a recipe's file.
-
-    Raises:
-        RecipeError: it cannot be read, or is no text.
-    """
-    try:
-        with open(path, "rb") as stream:
-            raw = stream.read(LARGEST_BYTES + 1)
-    except FileNotFoundError:
-        near = suggestion(path.name, _siblings(path))
-        raise RecipeError(f"{path}: there is no such file{near}") from None
-    except IsADirectoryError:
-        raise RecipeError(f"{path}: is a folder; a recipe is a file") from None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else None
-        raise RecipeError(f"{str(path)!r}: cannot be read: {reason or error}") from None
-    if len(raw) > LARGEST_BYTES:
-        raise RecipeError(f"{path}: a recipe has at most {LARGEST_BYTES // 1024} KiB")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        column = error.start - (raw.rfind(b"\n", 0, error.start) + 1) + 1
-        raise RecipeError(f"{path}:{line}:{column}: not UTF-8 text: byte 0x{raw[error.start]:02x}") from None
-
-
-def _siblings(path: FilePath) -> list[str]:
-    try:
-        return [near.name for near in path.parent.iterdir() if near.suffix in (".yaml", ".yml")]
-    except OSError:
-        return []

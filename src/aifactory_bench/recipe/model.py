@@ -6,11 +6,12 @@ key in a recipe does not: `time_s: DurationS` is `time: 30m`. The same rule hold
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, Optional
+from typing import Any, Literal, Optional, Union
 
 from attrs import field, frozen
 from attrs.validators import ge, gt, le, optional
 
+from ..slurm.options import check_options
 from ..units import DurationS, RatePerS, SizeBytes
 
 SCHEMA = "aifactory-bench/1"
@@ -25,6 +26,7 @@ _MOST_CONNECTIONS = 100_000
 _MOST_WORKERS = 256
 _MOST_CPUS = 4096
 _MOST_GPUS = 1024
+_MOST_RETRIES = 100
 _MOST_MEMORY = SizeBytes(1 << 50)
 _FASTEST = RatePerS(1e9)
 _LONGEST = DurationS(7 * 86400.0)
@@ -33,6 +35,10 @@ NAME_PATTERN = "^[a-z][a-z0-9-]{0,30}$"
 """Of recipes, services and clients."""
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 """Name of an environment variable."""
+
+
+def _check_slurm(_instance: Any, _attribute: Any, value: Mapping[str, Union[str, int, bool]]) -> None:
+    check_options({name: given for name, given in value.items() if given is not False}, "recipe")
 
 
 @frozen
@@ -49,6 +55,8 @@ class Resources:
     """Accelerators."""
     time_s: Optional[DurationS] = field(default=None, validator=optional([gt(DurationS(0)), le(_LONGEST_WALLTIME)]))
     """Walltime. None: a service 1800 s, a client its load budget plus a margin."""
+    slurm: Mapping[str, Union[str, int, bool]] = field(factory=dict, validator=_check_slurm)
+    """Further options of Slurm by their long names, such as `constraint`; they come before the site's own."""
 
 
 @frozen
@@ -245,6 +253,12 @@ class RecipeFile:
     """Jobs end by themselves when nobody has cared for the run this long. `off`: never."""
     seed: int = field(default=1, validator=ge(0))
     """Of the order of load points."""
+    max_pending_s: Optional[DurationS] = field(
+        default=None, validator=optional([gt(DurationS(0)), le(_LONGEST_WALLTIME)]), metadata={"off": True}
+    )
+    """A job that waits longer in a queue, as the controller sees it, is cancelled. `off`: it may wait for ever."""
+    retries: int = field(default=0, validator=[ge(0), le(_MOST_RETRIES)])
+    """How often measurements are planned again whose jobs the site lost before their window began."""
 
 
 @frozen
@@ -275,6 +289,9 @@ class Recipe:
     """None: off."""
     seed: int = 1
     """Of the order of load points."""
+    max_pending_s: Optional[DurationS] = None
+    """None: off."""
+    retries: int = 0
     source: str = field(default="", repr=False)
     """Text of the recipe as read, overrides applied to the values only."""
     notes: "tuple[str, ...]" = ()

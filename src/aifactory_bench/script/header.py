@@ -6,50 +6,20 @@ from collections.abc import Mapping
 
 from ..errors import SiteError
 from ..recipe.model import Resources
-
-SITE_OPTIONS = frozenset(
-    {
-        "account",
-        "cluster-constraint",
-        "clusters",
-        "comment",
-        "constraint",
-        "exclude",
-        "exclusive",
-        "export-file",
-        "gres-flags",
-        "hint",
-        "licenses",
-        "mail-type",
-        "mail-user",
-        "mcs-label",
-        "network",
-        "nice",
-        "nodelist",
-        "partition",
-        "power",
-        "prefer",
-        "priority",
-        "qos",
-        "reservation",
-        "switches",
-        "wckey",
-    }
-)
-"""Options that a site may set; everything else is ours, or would change what a job is."""
+from ..slurm.options import check_options
 
 WARNING_S = 120
 """Longest time from the walltime warning (USR1) to the end."""
 _PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")
 
 
-def header_lines(
+def header_options(
     *, token: str, log: str, time_s: float, ranks: int, resources: Resources, scheduler: Mapping[str, str]
-) -> list[str]:
-    """Return the header of a batch script.
+) -> dict[str, str | None]:
+    """Return what the scheduler is asked for: long name -> value, None for an option without one.
 
     Raises:
-        SiteError: the site sets an option that is not its to set, or one with a control character.
+        SiteError: the site sets an option that is not its to set.
     """
     whole_s = max(60, math.ceil(time_s))
     nodes = min(resources.nodes, ranks)
@@ -73,13 +43,21 @@ def header_lines(
         options["mem"] = f"{math.ceil(resources.memory_bytes / (1 << 20))}M"
     if resources.gpus:
         options["gpus-per-node"] = str(resources.gpus)
-    for name, value in sorted(scheduler.items()):
-        if name not in SITE_OPTIONS:
-            raise SiteError(
-                f"scheduler option {name!r} cannot be set by a site; it may set: {', '.join(sorted(SITE_OPTIONS))}",
-                "nodes, tasks, cpus, memory, gpus and time come from the recipe's `resources`",
-            )
-        options[name] = value or None
+    try:
+        options.update(sorted(check_options(scheduler, "site").items()))
+    except ValueError as error:
+        raise SiteError(f"options of Slurm in the site's profile: {error}") from None
+    wanted = {name: value for name, value in resources.slurm.items() if value is not False}
+    options.update(sorted(check_options(wanted, "recipe").items()))
+    return options
+
+
+def header_lines(options: Mapping[str, str | None]) -> list[str]:
+    """Return the header of a batch script.
+
+    Raises:
+        SiteError: an option's value has a control character.
+    """
     return [
         f"#SBATCH --{name}" if value is None else f"#SBATCH --{name}={_quoted(name, value)}" for name, value in options.items()
     ]

@@ -9,7 +9,7 @@ from ..errors import UsageError
 from ..node.spec import Spec, spec_to_json
 from ..recipe.model import VARIABLE, Resources
 from .commands import Argument, Command, Joined, Placeholder
-from .header import header_lines
+from .header import header_lines, header_options
 
 _DELIMITER = "AFB_SPECIFICATION"
 _KEYWORDS = frozenset(
@@ -43,15 +43,13 @@ class Script:
     srun: bool = False
     """Whether ranks are started by `srun`; otherwise the node side starts them."""
 
-    def text(self) -> str:
-        """Return the script, exactly as submitted.
+    def options(self) -> "dict[str, str | None]":
+        """Return what the scheduler is asked for: long name -> value, None for an option without one.
 
         Raises:
             SiteError: the site sets a scheduler option that is not its to set.
-            UsageError: a text cannot stand in a command at all.
         """
-        lines = ["#!/bin/bash"]
-        lines += header_lines(
+        return header_options(
             token=self.token,
             log=f"{self.run_folder}/jobs/{self.token}/log",
             time_s=self.spec.time_s,
@@ -59,6 +57,15 @@ class Script:
             resources=self.resources,
             scheduler=self.scheduler,
         )
+
+    def text(self) -> str:
+        """Return the script, exactly as submitted.
+
+        Raises:
+            SiteError: the site sets a scheduler option that is not its to set.
+            UsageError: a text cannot stand in a command at all.
+        """
+        lines = ["#!/bin/bash", *header_lines(self.options())]
         lines += ["", "set -eu"]
         site = [*self.setup, *(f"module load {_quoted(name)}" for name in self.modules)]
         if site:

@@ -1,0 +1,43 @@
+"""Whether a client can measure what it is aimed at."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import RecipeError
+from ..recipe.model import ClientEntry, ServiceEntry
+
+
+def check_target(
+    entry: ClientEntry,
+    role: str,
+    allowed: "tuple[str, ...]",
+    target: ServiceEntry,
+    kind: "str | None",
+    known: "Mapping[str, type[Any]]",
+) -> None:
+    """Refuse a service that a client cannot measure.
+
+    Args:
+        entry: The client.
+        role: For which the service stands.
+        allowed: Kinds that the role takes; empty: any.
+        target: The service.
+        kind: Of the job that serves; None for one that runs already.
+        known: All kinds of services.
+
+    Raises:
+        RecipeError: It is of another kind, or its url of another protocol; a kind of scheme `tcp` names no protocol.
+    """
+    if kind is not None and allowed and kind not in allowed:
+        raise RecipeError(
+            f"clients.{entry.name}.targets.{role}: kind {entry.kind} measures services of kind {', '.join(allowed)}; "
+            f"{target.name} is of kind {kind}"
+        )
+    schemes = {known[name].scheme for name in allowed if name in known}
+    if target.external is None or not schemes or "tcp" in schemes:
+        return
+    if target.external.url.partition("://")[0] not in schemes:
+        raise RecipeError(
+            f"services.{target.name}.external.url: {target.external.url} is of another protocol than "
+            f"clients.{entry.name}.targets.{role} speaks: {', '.join(f'{scheme}://' for scheme in sorted(schemes))}"
+        )
