@@ -1,10 +1,11 @@
 # `make demo` measures a real Redis on this machine; `make test` runs the tests. Both work in .venv and leave the system's Python alone.
+# `make cluster-up` starts a real Slurm cluster on this machine, `make cluster-down` ends it.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test dev clean
+.PHONY: demo test dev cluster-up cluster-down clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/aifactory-bench run recipes/quickstart.yaml
@@ -12,6 +13,14 @@ demo: $(VENV)/.demo
 test: $(VENV)/.tests
 	@.ci/servers
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# As root every host has an address of its own; ACCOUNTING=1 adds slurmdbd and MariaDB. docs/test-bed.md says more.
+cluster-up:
+	@.ci/servers
+	@"$(PYTHON)" tests/slurm/bed up $(if $(ACCOUNTING),--accounting)
+
+cluster-down:
+	@"$(PYTHON)" tests/slurm/bed down
 
 # What `nox` needs beside the tests' own packages.
 dev: $(VENV)/.dev

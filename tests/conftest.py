@@ -32,15 +32,22 @@ def isolated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+@pytest.fixture(scope="session")
+def own_hosts() -> set[str]:
+    """Addresses of the hosts that tests have made on this machine: whoever makes one adds its address."""
+    return set()
+
+
 @pytest.fixture(autouse=True)
-def loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refuse connections of this process to anywhere but this machine."""
+def loopback_only(monkeypatch: pytest.MonkeyPatch, own_hosts: set[str]) -> None:
+    """Refuse connections of this process to anywhere but this machine and the hosts made on it."""
     connect = socket.socket.connect
 
     def guarded(self: socket.socket, address: object) -> None:
         if self.family in {socket.AF_INET, socket.AF_INET6} and isinstance(address, tuple):
             host = str(address[0])
-            assert host in {"localhost", socket.gethostname()} or ip_address(host).is_loopback, f"a test connects to {host}"
+            ours = host in {"localhost", socket.gethostname()} or host in own_hosts
+            assert ours or ip_address(host).is_loopback, f"a test connects to {host}"
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)

@@ -1,0 +1,57 @@
+"""A real Slurm cluster for tests: started when the first test wants it, shared by all, whole again before each."""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+sys.path.append(str(Path(__file__).parent))  # a folder of programs for people too: docs/test-bed.md
+
+from bed import BedError, Cluster, missing, new_folder
+
+_CLUSTERS = {"cluster", "accounting_cluster"}
+
+
+@pytest.fixture(scope="session")
+def cluster(own_hosts: set[str]) -> Iterator[Cluster]:
+    """Four nodes, two of them with GPUs, a login host with sshd and a gate host; no accounting."""
+    with _up(own_hosts, accounting=False) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def accounting_cluster(own_hosts: set[str]) -> Iterator[Cluster]:
+    """A cluster of its own with slurmdbd and MariaDB; takes some seconds more to start."""
+    with _up(own_hosts, accounting=True) as cluster:
+        yield cluster
+
+
+@pytest.fixture(autouse=True)
+def no_job_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Undo a test's faults, and fail the test if it leaves jobs in the queue, which are cancelled."""
+    used: list[Cluster] = [request.getfixturevalue(name) for name in sorted(_CLUSTERS & set(request.fixturenames))]
+    yield
+    for cluster in used:
+        if left := cluster.recover():
+            pytest.fail(f"jobs outlived the test: {left}")
+
+
+@contextmanager
+def _up(own_hosts: set[str], *, accounting: bool) -> Iterator[Cluster]:
+    if packages := missing(accounting=accounting):
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"not installed: {' '.join(packages)}")
+    folder, lock = new_folder()
+    cluster = Cluster(folder, accounting=accounting)
+    try:
+        cluster.up()
+        own_hosts |= cluster.addresses
+        yield cluster
+    except BedError as error:
+        pytest.fail(str(error))
+    finally:
+        own_hosts -= cluster.addresses
+        cluster.down()
+        os.close(lock)
