@@ -1,12 +1,13 @@
 """What a submitter is: it takes a script and a token, and answers for the job's state."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
-from typing import Optional
+from typing import ClassVar, Optional, Union
 
 from attrs import frozen
 
+from ..errors import SubmitError
 from ..plan import Plan, PlannedJob
 
 
@@ -20,6 +21,11 @@ class JobState(Enum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     TIMEOUT = "timeout"
+    OUT_OF_MEMORY = "out_of_memory"
+    NODE_FAIL = "node_fail"
+    PREEMPTED = "preempted"
+    BOOT_FAIL = "boot_fail"
+    DEADLINE = "deadline"
     LOST = "lost"
 
     @property
@@ -37,13 +43,29 @@ class JobStatus:
     state: JobState
     text: str = ""
     """Why, where there is something to say."""
+    nodes: str = ""
+    """Where it runs or ran, as the scheduler writes lists of nodes."""
 
 
 class Submitter(ABC):
     """Runs the jobs of one run on one site.
 
     The engine reads the controller's run folder only; `poll` brings the site's files into it where they are not the same.
+    Every call may be made again after one that failed: none has an effect twice.
     """
+
+    queues: ClassVar[bool] = False
+    """Whether jobs wait in a queue before they run; there they read no stop file."""
+    driving: bool = False
+    """Whether this controller drives the run, and shows life for it at each poll; the engine says so."""
+    driven_elsewhere: bool = False
+    """Whether the last poll saw another controller, on another machine, that drives the run."""
+    trouble: str = ""
+    """Why something that was asked for has to wait; empty when nothing has to."""
+
+    @abstractmethod
+    def interval_s(self, unchanged_s: float, *, ending: bool) -> float:
+        """Return the time to the next poll; unchanged_s: how long nothing has changed; ending: jobs are being stopped."""
 
     @abstractmethod
     async def stage(self, plan: Plan, recipe: str, program: bytes) -> None:
@@ -60,6 +82,16 @@ class Submitter(ABC):
         Raises:
             SubmitError: it could not be started.
         """
+
+    async def submit_all(self, jobs: Sequence[PlannedJob]) -> "list[Union[str, SubmitError, None]]":
+        """Start jobs; return for each its id, why it cannot be started, or None where it has to be asked for again later."""
+        answers: "list[Union[str, SubmitError, None]]" = []
+        for job in jobs:
+            try:
+                answers.append(await self.submit(job))
+            except SubmitError as error:
+                answers.append(error)
+        return answers
 
     @abstractmethod
     async def poll(self) -> Mapping[str, JobStatus]:
@@ -88,3 +120,6 @@ class Submitter(ABC):
     @abstractmethod
     async def kill(self, tokens: Iterable[str]) -> None:
         """End jobs and everything they started, at once."""
+
+    async def close(self) -> None:  # noqa: B027 - most have nothing to let go of
+        """Let go of what is kept for the run; its jobs are left alone."""

@@ -12,7 +12,6 @@ import shutil
 import signal
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Optional
 
 from attrs import define
@@ -24,6 +23,7 @@ from ..plan import Plan, PlannedJob, plan_to_json
 from ..script.bundle import NodeProgram, write_node_program
 from .base import JobState, JobStatus, Submitter
 from .disk import clear_errors, gone
+from .endings import how_it_ended, tail
 from .process import ProcessId, belonging
 
 # `$1` is the job's folder; whoever finds `started` in it came second. Field 22 of /proc/<pid>/stat is the start time;
@@ -48,8 +48,12 @@ mv "$folder/.job_id" "$folder/job_id"
 exec /bin/bash "$folder/script.sh"
 """
 _START_LIMIT_S = 20.0
+BUSY_INTERVAL_S = 0.1
+"""Between polls while jobs start or stop."""
+CALM_INTERVAL_S = 0.5
+"""Between polls while the same jobs keep running."""
+CALM_AFTER_S = 3.0
 _KEPT = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "CUDA_VISIBLE_DEVICES")
-_STATES = {"completed": JobState.COMPLETED, "stopped": JobState.CANCELLED, "timeout": JobState.TIMEOUT}
 
 
 @define
@@ -83,6 +87,9 @@ class LocalSubmitter(Submitter):
         self._processes: dict[str, ProcessId] = {}
         self._ranks: dict[str, int] = {}
         self._final: dict[str, JobStatus] = {}
+
+    def interval_s(self, unchanged_s: float, *, ending: bool) -> float:
+        return CALM_INTERVAL_S if unchanged_s > CALM_AFTER_S and not ending else BUSY_INTERVAL_S
 
     async def stage(self, plan: Plan, recipe: str, program: bytes) -> None:
         if shutil.which("bash", path="/bin:/usr/bin") is None:
@@ -135,7 +142,7 @@ class LocalSubmitter(Submitter):
             failed = child is not None and child.reap() not in (None, 0)
             # The id is renamed into place before a job can end, so one more look decides.
             if failed and self._process(job.token) is None:
-                why = _tail(paths.log)
+                why = tail(paths.log)
                 if not why:  # a full disk has no room for the reason either
                     await self.write("lease", f"{job.name} did not start\n")
                 raise SubmitError(f"job {job.name} did not start: {why or 'no word of why'}", f"see {paths.log}")
@@ -165,7 +172,7 @@ class LocalSubmitter(Submitter):
         if process is None:
             started, child = paths.folder / "started", self._children.get(token)
             if child is not None and child.exit_code:
-                return JobStatus(token, None, JobState.FAILED, f"it did not start: {_tail(paths.log)}")
+                return JobStatus(token, None, JobState.FAILED, f"it did not start: {tail(paths.log)}")
             try:
                 age_s = time.time() - started.stat().st_mtime
             except FileNotFoundError:
@@ -179,7 +186,7 @@ class LocalSubmitter(Submitter):
             return JobStatus(token, job_id, JobState.RUNNING)
         if not paths.folder.is_dir():
             return JobStatus(token, job_id, JobState.LOST, f"{paths.folder} is gone")
-        state, text = _ended(paths, self._ranks_of(token))
+        state, text = how_it_ended(paths, self._ranks_of(token))
         return JobStatus(token, job_id, state, text)
 
     async def write(self, name: str, text: str) -> None:
@@ -258,34 +265,3 @@ class LocalSubmitter(Submitter):
         for token in self._processes:
             if not self._paths.job(token).folder.is_dir():
                 raise gone(self._paths.job(token).folder)
-
-
-def _ended(paths: JobPaths, ranks: int) -> "tuple[JobState, str]":
-    """Return what the exit records of a job that runs no more say; ranks: how many it has, 0 when that is not known."""
-    begun = {int(entry.name) for entry in paths.folder.iterdir() if entry.name.isdigit()}
-    if not begun:
-        return JobState.FAILED, _tail(paths.log) or "the job ended before its node side began"
-    worst, text = JobState.COMPLETED, ""
-    for rank in sorted(begun.union(range(ranks))):
-        try:
-            record = read_json(paths.rank(rank).exit)
-        except ValueError:
-            record = None
-        if not isinstance(record, dict):
-            how = "ended without a word" if rank in begun else "never began"
-            return JobState.FAILED, f"rank {rank} {how}; {_tail(paths.log)}".rstrip("; ")
-        state = _STATES.get(str(record.get("outcome")), JobState.FAILED)
-        if state is not JobState.COMPLETED and worst in (JobState.COMPLETED, JobState.CANCELLED):
-            worst, text = state, str(record.get("text", ""))
-    return worst, text
-
-
-def _tail(log: Path, limit_bytes: int = 2048) -> str:
-    try:
-        with open(log, "rb") as stream:
-            stream.seek(0, os.SEEK_END)
-            stream.seek(max(0, stream.tell() - limit_bytes))
-            text = stream.read().decode("utf-8", "replace")
-    except FileNotFoundError:
-        return ""
-    return "".join(character for character in text if character.isprintable() or character == "\n").strip()

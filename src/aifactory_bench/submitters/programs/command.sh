@@ -1,0 +1,2 @@
+# Runs one command of Slurm; its words are the arguments.
+exec "$@"
