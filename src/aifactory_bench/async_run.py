@@ -18,13 +18,14 @@ from .report.text import Report, render_summary
 from .runs.collect import Status, collect
 from .runs.engine import Engine
 from .runs.lock import ControllerLock
-from .runs.recovery import join, live_jobs, unfinished_points
+from .runs.recovery import join, live_jobs, next_attempt, unfinished_points
+from .runs.retry import failed_nodes, lost_points
 from .runs.store import read_plan, read_summary
 from .submitters.base import Submitter
 from .submitters.disk import gone
 
-Replan = Callable[[Plan, RunPaths, "Sequence[tuple[str, str]]"], "tuple[Plan, bytes]"]
-"""Plans another attempt at measurements (client, point id) of a run; returns the plan and the node program."""
+Replan = Callable[[Plan, RunPaths, "Sequence[tuple[str, str]]", "Sequence[str]"], "tuple[Plan, bytes]"]
+"""Plans another attempt at measurements (client, point id) of a run, away from some nodes; returns the plan and the program."""
 
 
 class AsyncRun:
@@ -128,6 +129,7 @@ class AsyncRun:
                 status = await self._drive(again=again)
             return await self._finish(status)
         finally:
+            await self._submitter.close()
             if self._engine.lock is not None:
                 self._engine.lock.release()
 
@@ -138,6 +140,8 @@ class AsyncRun:
             status = await self._engine.execute()
         # What jobs that ran when we came have left undone is done now; what a new attempt leaves would only fail again.
         if again and not planned and status == "finished" and await self._replan():
+            status = await self._engine.execute()
+        while status == "finished" and next_attempt(self._plan) <= self._plan.retries and await self._replan(only_lost=True):
             status = await self._engine.execute()
         return status
 
@@ -158,15 +162,22 @@ class AsyncRun:
             self._engine.listener(now("warning", text="the controller of this run is gone: this one drives it now"))
             return status
 
-    async def _replan(self) -> bool:
-        """Plan a further attempt at what is missing, unless jobs of the run are still at it; return whether there is one."""
+    async def _replan(self, *, only_lost: bool = False) -> bool:
+        """Plan a further attempt at what is missing, unless jobs of the run are still at it; return whether there is one.
+
+        Args:
+            only_lost: Only at what the site lost before it was measured.
+        """
         statuses = await self._submitter.poll()
         if self._engine.asked_to_end or live_jobs(self._plan, statuses):
             return False
         left = unfinished_points(self._plan, self._paths)
+        if only_lost:
+            left = lost_points(self._plan, self._paths, statuses, left)
         if not left:
             return False
-        new, program = self._replan_left(self._plan, self._paths, [(point.client, point.id) for point in left])
+        wanted = [(point.client, point.id) for point in left]
+        new, program = self._replan_left(self._plan, self._paths, wanted, failed_nodes(statuses))
         self._plan = join(self._plan, new, statuses)
         await self._submitter.remove("stop/all")
         recipe = self._paths.recipe.read_text(encoding="utf-8")

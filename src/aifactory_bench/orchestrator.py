@@ -1,18 +1,18 @@
 """The one place where the stations are joined: recipe, plan, submission, execution, summary."""
 
-import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from attrs import asdict, evolve, frozen
+from attrs import asdict, evolve
 
 from .async_run import AsyncRun
 from .calls import is_path, items, overrides_of, refuse
 from .clients import ClientsModule
 from .errors import LockedError, RunError, UsageError
 from .events import Listener, guarded, nobody, now
+from .existing import ExistingRuns
 from .factory import JobFactory
 from .node.paths import RunPaths
 from .plan import Plan, PlannedJob, asked_s
@@ -24,27 +24,20 @@ from .report.summary import summarise
 from .report.text import Report, render_summary
 from .runs.collect import collect
 from .runs.engine import Engine
-from .runs.lock import ControllerLock, is_held
+from .runs.lock import ControllerLock
+from .runs.logs import LogText, read_logs
 from .runs.recovery import live_jobs, next_attempt
-from .runs.status import RunStatus, read_status
-from .runs.store import RunStore, check_run_id, default_runs_folder, new_run_id, read_log, read_plan, read_summary
+from .runs.status import RunStatus
+from .runs.store import RunStore, check_run_id, default_runs_folder, new_run_id, read_plan, read_summary
 from .script.bundle import build_node_program
 from .servers import ServersModule
 from .sites.load import load_site
+from .sites.model import without_nodes
 from .submitters.base import Submitter
-from .submitters.local import LocalSubmitter
+from .submitters.open import Submitters
+from .transports.open import open_transport
 
 AS_IN_RECIPE = "as in the recipe"
-CANCEL_LIMIT_S = 30.0
-
-
-@frozen
-class LogText:
-    """The log of one rank of one job."""
-
-    job: str
-    rank: int
-    text: str
 
 
 class AsyncBenchmarkOrchestrator:
@@ -54,6 +47,8 @@ class AsyncBenchmarkOrchestrator:
         site: Name of a site; `local` is this machine.
         runs_dir: Folder of run folders; default `$AIFACTORY_BENCH_RUNS`, or `runs` in the working folder.
         plugins: Files and classes of jobs, beside those that are installed.
+        answer: Called with each question of a login, its text and whether the answer may be shown, for the answer: a password,
+            a second factor. None: a site that asks is not entered.
 
     Raises:
         UsageError: the site is not known, or an argument is not what it should be.
@@ -67,6 +62,7 @@ class AsyncBenchmarkOrchestrator:
         *,
         runs_dir: "Union[str, Path, None]" = None,
         plugins: "Sequence[Union[str, Path, type]]" = (),
+        answer: "Optional[Callable[[str, bool], str]]" = None,
     ) -> None:
         if runs_dir is not None and not is_path(runs_dir):
             raise refuse("runs_dir", "the path of a folder", runs_dir)
@@ -77,6 +73,8 @@ class AsyncBenchmarkOrchestrator:
         self.registry = load_registry(files=files, classes=self._plugin_classes)
         self._closed = False
         self._runs: list[AsyncRun] = []
+        self._submitters = Submitters(lambda login, name: open_transport(login, answer=answer, site=name))
+        self._existing = ExistingRuns(self.store, self.site, self._submitters)
         self.servers = ServersModule(self)
         self.clients = ClientsModule(self)
 
@@ -137,11 +135,12 @@ class AsyncBenchmarkOrchestrator:
             recipe = self.load_recipe(recipe, overrides)
         run_id = new_run_id(recipe.name) if run_id is None else check_run_id(run_id)
         plan = self.plan(recipe, run_id=run_id, lease_s=lease_s)
-        provenance = {**plan.provenance, "overrides": overrides, "plugin_files": self._plugin_files}
+        made_with = {"overrides": overrides, "plugin_files": self._plugin_files, "site_file": self.site.file}
+        provenance = {**plan.provenance, **made_with}
         plan = evolve(plan, provenance=provenance)
         program = build_node_program(plan.node_modules)
         paths = self.store.create(run_id)
-        submitter = LocalSubmitter(paths)
+        submitter = self._submitters.of(self.site, paths)
         try:
             lock = ControllerLock.acquire(paths.lock)
         except LockedError as error:
@@ -150,6 +149,7 @@ class AsyncBenchmarkOrchestrator:
             self.store.refuse_begun(paths)  # by a controller that had the lock before us
             await submitter.stage(plan, recipe.source, program.data)
         except BaseException:
+            await submitter.close()
             self.store.discard(paths)
             lock.release()
             raise
@@ -171,16 +171,15 @@ class AsyncBenchmarkOrchestrator:
         """
         self._refuse_closed()
         listener = _checked_listener(listener)
-        paths = self.store.open(run_id)
-        plan = read_plan(paths)
+        found = await self._existing.open(run_id)
         lock: Optional[ControllerLock] = None
         try:
-            lock = ControllerLock.acquire(paths.lock, take_over=take_over)
+            lock = await self._existing.lock(found, take_over=take_over)
         except LockedError as error:
             if take_over:
                 raise
             listener(now("warning", text=f"{error.text}: only following"))
-        return self._begin(plan, paths, LocalSubmitter(paths), listener, lock, again=True)
+        return self._begin(found.plan, found.paths, found.submitter, listener, lock, again=True)
 
     def _begin(
         self,
@@ -215,13 +214,16 @@ class AsyncBenchmarkOrchestrator:
         )
         return plan, build_node_program(plan.node_modules).data
 
-    def replan(self, plan: Plan, paths: RunPaths, left: "Sequence[tuple[str, str]]") -> "tuple[Plan, bytes]":
+    def replan(
+        self, plan: Plan, paths: RunPaths, left: "Sequence[tuple[str, str]]", exclude: Sequence[str] = ()
+    ) -> "tuple[Plan, bytes]":
         """Plan another attempt at some measurements of a run, from the recipe it was made of.
 
         Args:
             plan: The plan so far.
             paths: The run folder.
             left: Client and point id of each measurement.
+            exclude: Nodes to keep away from, as Slurm writes lists of them.
 
         Raises:
             RecipeError, PluginError: what the run was made of is not there any more.
@@ -231,7 +233,12 @@ class AsyncBenchmarkOrchestrator:
         registry = self._registry_of(plan)
         recipe = load_recipe_text(text, plan.recipe_name, registry, overrides)
         new = JobFactory(registry).build(
-            recipe, self.site, plan.run_id, lease_s=plan.lease_s, attempt=next_attempt(plan), only=frozenset(left)
+            recipe,
+            without_nodes(self._existing.site_of(plan), exclude),
+            plan.run_id,
+            lease_s=plan.lease_s,
+            attempt=next_attempt(plan),
+            only=frozenset(left),
         )
         return evolve(new, provenance={**plan.provenance, **new.provenance}), build_node_program(new.node_modules).data
 
@@ -248,16 +255,11 @@ class AsyncBenchmarkOrchestrator:
         Raises:
             RunError: no such run, or a damaged one.
         """
-        paths = self.store.open(run_id)
-        return read_status(read_plan(paths), paths, await LocalSubmitter(paths).poll(), read_summary(paths))
+        return await self._existing.status(run_id)
 
     async def list_runs(self) -> "list[RunStatus]":
         """Return how every run in the folder stands, oldest first; damaged ones are left out."""
-        found = []
-        for run_id in self.store.run_ids():
-            with contextlib.suppress(RunError, OSError):
-                found.append(await self.status(run_id))
-        return found
+        return await self._existing.list()
 
     async def cancel(self, run_id: str) -> Report:
         """Stop a run's jobs, whoever drives it, keep what was measured, and return the summary.
@@ -266,30 +268,17 @@ class AsyncBenchmarkOrchestrator:
             RunError: no such run, or jobs that do not end.
         """
         self._refuse_closed()
-        paths = self.store.open(run_id)
-        plan, submitter = read_plan(paths), LocalSubmitter(paths)
+        found = await self._existing.open(run_id)
         try:
-            lock = ControllerLock.acquire(paths.lock)
+            lock = await self._existing.lock(found)
         except LockedError:  # asked first: a controller that has submitted nothing yet is about to
-            return await self._cancel_from_outside(plan, paths, submitter)
-        if not live_jobs(plan, await submitter.poll()):
+            await self._existing.stop_from_outside(found)
+            return self.summary(run_id)
+        if not live_jobs(found.plan, await found.submitter.poll()):
             lock.release()
             return self.summary(run_id)
-        run = self._begin(plan, paths, submitter, nobody, lock, again=False)
+        run = self._begin(found.plan, found.paths, found.submitter, nobody, lock, again=False)
         return await run.cancel()
-
-    async def _cancel_from_outside(self, plan: Plan, paths: RunPaths, submitter: Submitter) -> Report:
-        """Tell the controller that drives the run, by way of the stop file; end the jobs ourselves if it does not."""
-        await submitter.write("stop/all", "cancelled from another controller\n")
-        for waited in range(int(CANCEL_LIMIT_S / 0.2)):
-            live = live_jobs(plan, await submitter.poll())
-            impatient = waited * 0.2 > CANCEL_LIMIT_S / 2
-            if not live and (impatient or not is_held(paths.lock)):
-                return self.summary(plan.run_id)
-            if impatient:
-                await submitter.kill(live)
-            await asyncio.sleep(0.2)
-        raise RunError(f"jobs of {plan.run_id} do not end: {', '.join(live)}", f"see {paths.folder}")
 
     def summary(self, run_id: str) -> Report:
         """Return the summary of a run: the final one, or of what has been measured so far.
@@ -314,18 +303,7 @@ class AsyncBenchmarkOrchestrator:
             RunError: no such run or job.
         """
         paths = self.store.open(run_id)
-        plan = read_plan(paths)
-        if job is not None and job not in {planned.name for planned in plan.jobs}:
-            known = ", ".join(dict.fromkeys(planned.name for planned in plan.jobs))
-            raise RunError(f"run {run_id} has no job {job!r}; it has: {known}")
-        found = []
-        for planned in plan.jobs:
-            if job in (None, planned.name):
-                folder = paths.job(planned.token)
-                for rank in range(planned.ranks):
-                    text = read_log(folder.log) if rank == 0 else ""
-                    found.append(LogText(planned.name, rank, text + read_log(folder.rank(rank).log)))
-        return found
+        return read_logs(read_plan(paths), paths, job)
 
     async def start_service(self, recipe: Union[str, Path, Recipe]) -> str:
         """Start the service of a recipe and return its id when it answers; see `servers`."""
@@ -360,6 +338,7 @@ class AsyncBenchmarkOrchestrator:
             with contextlib.suppress(Exception):
                 await run.wait()
         self._runs.clear()
+        await self._submitters.close()
 
     def _refuse_closed(self) -> None:
         if self._closed:

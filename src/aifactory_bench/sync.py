@@ -5,7 +5,7 @@ One private loop in a thread of its own; no logic.
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Optional, TypeVar, Union
 
@@ -13,10 +13,11 @@ from .async_run import AsyncRun
 from .clients import ClientInfo, ClientsModule
 from .errors import UsageError
 from .events import Listener
-from .orchestrator import AS_IN_RECIPE, AsyncBenchmarkOrchestrator, LogText
+from .orchestrator import AS_IN_RECIPE, AsyncBenchmarkOrchestrator
 from .plan import Plan
 from .recipe.model import Recipe
 from .report.text import Report
+from .runs.logs import LogText
 from .runs.status import RunStatus
 from .servers import ServersModule, ServiceInfo
 
@@ -160,8 +161,9 @@ class BenchmarkOrchestrator:
         *,
         runs_dir: "Union[str, Path, None]" = None,
         plugins: "Sequence[Union[str, Path, type]]" = (),
+        answer: "Optional[Callable[[str, bool], str]]" = None,
     ) -> None:
-        self._async = AsyncBenchmarkOrchestrator(site, runs_dir=runs_dir, plugins=plugins)
+        self._async = AsyncBenchmarkOrchestrator(site, runs_dir=runs_dir, plugins=plugins, answer=answer)
         self._loop = _Loop()
         self.servers = Servers(self._loop, self._async.servers)
         self.clients = Clients(self._loop, self._async.clients)

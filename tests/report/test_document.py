@@ -82,6 +82,7 @@ _summary = st.builds(
     run_folder=_text,
     schema=st.just(SCHEMA),
     pending=_texts,
+    site_folder=st.none() | _text,
 )
 
 

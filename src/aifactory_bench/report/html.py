@@ -43,6 +43,8 @@ def _parts(summary: Summary, layout: Layout) -> Iterator[str]:
         if hint:
             yield f"<p>hint: {_line(hint)}</p>"
     yield f"<p>run folder: <code>{_line(summary.run_folder)}</code></p>"
+    if summary.site_folder:
+        yield f"<p>on {_line(summary.site)}: <code>{_line(summary.site_folder)}</code></p>"
     yield "</div>"
 
 

@@ -27,10 +27,18 @@ _CAUSES = (
 )
 """Outcomes that are an error, the likeliest cause first."""
 
+_OF_THE_SITE = frozenset({"out_of_memory", "node_fail", "preempted", "boot_fail", "deadline"})
+"""States that say more than the job's own last word."""
+
 _HINTS: Mapping[str, str] = {
     "not_ready": "look at the service's log with `aifactory-bench logs`; if it only needs longer, raise ready.timeout",
     "failed": "look at the job's log with `aifactory-bench logs`",
     "fenced": "another execution of the same job was first: nothing was lost, attach to the run to see what that one did",
+    "out_of_memory": "raise resources.memory of the job",
+    "node_fail": "a node failed under the job: attach to the run to measure what is missing",
+    "preempted": "another job took its place: attach to the run to measure what is missing, or choose another partition or qos",
+    "boot_fail": "a node did not start: attach to the run to measure what is missing",
+    "deadline": "the job's deadline had passed before it could end",
     "timeout": "raise resources.time of the job, or ask for fewer points",
     "lease_expired": "no controller cared for the run in time: attach sooner, or raise lease",
     "no_endpoint": "its service never answered: look at the service's log with `aifactory-bench logs`",
@@ -69,8 +77,9 @@ def summarise(plan: Plan, result: RunResult) -> Summary:
         points=points,
         jobs=result.jobs,
         missing=tuple(missing),
-        run_folder=plan.run_folder,
+        run_folder=result.run_folder or plan.run_folder,
         pending=tuple(pending),
+        site_folder=plan.run_folder if result.run_folder not in ("", plan.run_folder) else None,
     )
 
 
@@ -137,6 +146,8 @@ def _first_failure(plan: Plan, result: RunResult, missing: list[str]) -> Mapping
 
 def _code(job: JobOutcome) -> str:
     """Return what went wrong with a job, empty when nothing did."""
+    if job.state in _OF_THE_SITE:  # the job itself knows no more than that it was ended
+        return job.state
     if job.outcome is not None:
         return job.outcome if job.outcome in _CAUSES else ""
     return job.state if job.state in _FINAL_STATES - {"completed", "cancelled"} else ""

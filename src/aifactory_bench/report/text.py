@@ -71,7 +71,8 @@ def print_summary(summary: Summary, console: Console) -> None:
 
 
 def _folder(summary: Summary) -> str:
-    return f"run folder: {clean_line(summary.run_folder)}"
+    there = f"\non {clean_line(summary.site)}: {clean_line(summary.site_folder)}" if summary.site_folder else ""
+    return f"run folder: {clean_line(summary.run_folder)}{there}"
 
 
 def _parts(summary: Summary, layout: Layout) -> Iterator[RenderableType]:

@@ -148,6 +148,8 @@ class RunResult:
     """`<client>/<point id>` -> documents of the ranks, as read from the site."""
     error: "Optional[Mapping[str, str]]" = None
     """code, text, hint."""
+    run_folder: str = ""
+    """The controller's."""
 
 
 @frozen
@@ -166,6 +168,9 @@ class Summary:
     missing: "tuple[str, ...]"
     """`<client>/<point id>` of planned measurements that do not exist."""
     run_folder: str
+    """The controller's."""
     schema: str = SCHEMA
     pending: "tuple[str, ...]" = ()
     """`<client>/<point id>` of planned measurements that may still come; only of a detached run."""
+    site_folder: Optional[str] = None
+    """The run's folder on the site, where that is another one: what tools printed stays there."""

@@ -37,7 +37,8 @@ def collect(
     """
     measurements = {key(point): documents(paths, point) for point in plan.points}
     jobs = tuple(_outcome(job, paths, statuses.get(job.token)) for job in plan.jobs)
-    return RunResult(plan.run_id, status, jobs, {name: found for name, found in measurements.items() if found}, error)
+    found = {name: documents for name, documents in measurements.items() if documents}
+    return RunResult(plan.run_id, status, jobs, found, error, str(paths.folder))
 
 
 def documents(paths: RunPaths, point: PlannedPoint) -> "tuple[Mapping[str, Any], ...]":

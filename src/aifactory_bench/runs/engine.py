@@ -10,43 +10,43 @@ import json
 import os
 import socket
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Optional
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Optional, TypeVar
 
 from attrs import define, field
 
-from ..errors import AifactoryBenchError, LockedError, RunError
+from ..errors import AccessError, AifactoryBenchError, LockedError, RunError, SubmitError, TransportError
 from ..events import Listener, RunEvent, now
 from ..node.exit_record import VERSION as EXIT_RECORD_VERSION
 from ..node.paths import RunPaths
 from ..plan import Plan, PlannedJob
 from ..submitters.base import JobState, JobStatus, Submitter
 from ..submitters.disk import site_error
+from .blind import stop_blindly
 from .collect import Status
 from .journal import Journal
 from .lock import ControllerLock, is_held
 from .watch import NodeWatcher
 
-BUSY_INTERVAL_S = 0.1
-"""Between polls while jobs start or stop."""
-CALM_INTERVAL_S = 0.5
-"""Between polls while the same jobs keep running."""
-CALM_AFTER_S = 3.0
 CANCEL_AFTER_S = 8.0
 """From the stop file to TERM."""
 KILL_AFTER_S = 12.0
 """From the stop file to KILL."""
-BLIND_CANCEL_S = 5.0
-"""From TERM to KILL where nothing can be written."""
-BLIND_KILL_S = 5.0
-"""From KILL to giving up the wait for the end."""
 HEARTBEAT_S = 5.0
+RETRY_S = 2.0
+"""Between attempts at what has to wait; a connection that is lost has pauses of its own."""
+BUSY_AGAIN_S = 10.0
+"""The longest of them."""
+
+
+T = TypeVar("T")
 
 
 @define
 class _Stop:
     reason: str
     since: float
+    written: bool = False
     cancelled: bool = False
     killed: bool = False
 
@@ -69,12 +69,17 @@ class Engine:
     _stop: Optional[_Stop] = field(default=None, init=False)
     _detached: bool = field(default=False, init=False)
     _wake: asyncio.Event = field(factory=asyncio.Event, init=False)
+    _left: asyncio.Event = field(factory=asyncio.Event, init=False)
     _given_up: "set[str]" = field(factory=set, init=False)
+    _intended: "set[str]" = field(factory=set, init=False)
+    """Tokens whose submission the journal has announced."""
     _settled: "set[str]" = field(factory=set, init=False)
     """Tokens of jobs that have ended and whose ranks all have a last word."""
     _last_change: float = field(default=0.0, init=False)
     _last_heartbeat: float = field(default=float("-inf"), init=False)
     _lease: int = field(default=0, init=False)
+    _trouble: str = field(default="", init=False)
+    """What was last told of what has to wait."""
     _watcher: NodeWatcher = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -89,6 +94,7 @@ class Engine:
     def request_detach(self) -> None:
         """Leave the jobs to themselves and end."""
         self._detached = True
+        self._left.set()
         self._wake.set()
 
     @property
@@ -108,6 +114,7 @@ class Engine:
 
     async def execute(self) -> Status:
         """Run the plan to its end and return how it ended."""
+        self.submitter.driving = self.lock is not None
         if self.lock is None:
             return await self._follow()
         try:
@@ -119,7 +126,7 @@ class Engine:
             # The controller's own disk failed it; jobs must not pay for that by running on unseen.
             self._close_journal()
             self.fail(error)
-            await self._stop_blindly(gone=isinstance(error, RunError))
+            await stop_blindly(self.submitter, self._look, self._live, self.clock, gone=isinstance(error, RunError))
             status = "failed"
         finally:
             self._close_journal()
@@ -128,41 +135,94 @@ class Engine:
 
     async def _drive(self) -> Status:
         """Submit, poll and stop until no job is left, as the one that may write."""
-        stop_written = False
         while True:
             try:
-                await self._show_life()
+                status = await self._unless_left(self._turn())
             except LockedError as error:
                 self._emit(now("warning", text=str(error)))
                 return "detached"
-            self._observe(await self.submitter.poll())
-            await self._settle()
-            if self._detached:
-                return "detached"
-            if self.paths.stop_file("all").exists():
-                self.request_stop("stopped from elsewhere")
-            if self._stop is None:
-                await self._submit_what_may_run()
-            if self._stop is not None:
-                if not stop_written:
-                    self._log("stop_intent", reason=self._stop.reason)
-                    self._emit(now("stopping", reason=self._stop.reason))
-                    await self.submitter.write("stop/all", self._stop.reason + "\n")
-                    stop_written = True
-                await self._escalate(self._stop)
-            if self._over():
-                return "failed" if self.error else "interrupted" if self._stop else "finished"
+            except TransportError as error:
+                if self._leaves_for(error):
+                    return "detached"
+            else:
+                if status is not None or self._detached:
+                    return status or "detached"
             await self._pause()
+
+    async def _unless_left(self, step: "Coroutine[Any, Any, T]") -> "Optional[T]":
+        """Return what a step returns; it is given up when the run is left, as a site that is out of reach may take long."""
+        task, leave = asyncio.create_task(step), asyncio.create_task(self._left.wait())
+        try:
+            await asyncio.wait({task, leave}, return_when=asyncio.FIRST_COMPLETED)
+            return task.result() if task.done() else None
+        finally:
+            task.cancel()
+            leave.cancel()
+            await asyncio.gather(task, leave, return_exceptions=True)
+
+    async def _look(self) -> None:
+        self._observe(await self.submitter.poll())
+
+    async def _turn(self) -> Optional[Status]:
+        """Look once, and do what is to be done now; return how the run ended, or None while it goes on.
+
+        Every step may be made again: one that a lost connection cut short is.
+        """
+        await self._show_life()
+        await self._look()
+        self._tell_trouble(self.submitter.trouble)
+        await self._settle()
+        if self._detached:
+            return "detached"
+        if self.paths.stop_file("all").exists():
+            self.request_stop("stopped from elsewhere")
+        if self._stop is None:
+            await self._submit_what_may_run()
+            self._tell_trouble(self.submitter.trouble)
+        if self._stop is not None:
+            await self._stop_jobs(self._stop)
+        if self._over():
+            return "failed" if self.error else "interrupted" if self._stop else "finished"
+        return None
+
+    def _leaves_for(self, error: TransportError) -> bool:
+        """Return whether the run is left to itself because the site cannot be reached; jobs do not suffer for that."""
+        self._tell_trouble(str(error))
+        if isinstance(error, AccessError):  # asking again without a person would only lock the account
+            self.error = self.error or {"code": error.code, "text": error.text, "hint": error.hint}
+            return True
+        return self._detached
+
+    def _tell_trouble(self, text: str) -> None:
+        if text and text != self._trouble:
+            self._emit(now("warning", text=text))
+        self._trouble = text
+
+    async def _stop_jobs(self, stop: _Stop) -> None:
+        if not stop.written:
+            self._log("stop_intent", reason=stop.reason)
+            self._emit(now("stopping", reason=stop.reason))
+            await self.submitter.write("stop/all", stop.reason + "\n")
+            stop.written = True
+        waiting = [token for token, status in self.statuses.items() if status.state is JobState.PENDING]
+        if waiting and self.submitter.queues:
+            await self.submitter.cancel(waiting)
+        await self._escalate(stop)
 
     async def _follow(self) -> Status:
         """Watch a run as long as another controller drives it; `finished`: none does any more."""
         while True:
-            self._observe(await self.submitter.poll())
+            try:
+                await self._unless_left(self._look())
+            except TransportError as error:
+                if self._leaves_for(error):
+                    return "detached"
+            else:
+                # Whether jobs run says little: between two stages none does, and a controller that was killed leaves some.
+                if not is_held(self.paths.lock) and not self.submitter.driven_elsewhere:
+                    return "detached" if self.asked_to_end else "finished"
             if self.asked_to_end:
                 return "detached"
-            # Whether jobs run says little: between two stages none does, and a controller that was killed leaves some.
-            if not is_held(self.paths.lock):
-                return "finished"
             await self._pause()
 
     async def _show_life(self) -> None:
@@ -178,7 +238,7 @@ class Engine:
             self._emit(event)
         for job in self.plan.jobs:
             status, before = statuses.get(job.token), self.statuses.get(job.token)
-            if status is None or (before is not None and before.state is status.state):
+            if status is None or (before is not None and before.state is status.state and not _waits_anew(status, before)):
                 continue
             self._changed()
             self._emit(now("job_state", job.name, state=status.state.value, text=status.text))
@@ -188,11 +248,13 @@ class Engine:
         self.statuses = {**self.statuses, **statuses}
 
     async def _submit_what_may_run(self) -> None:
+        may_run: list[PlannedJob] = []
+        most = self.plan.max_jobs - len(self._live())
         for job in self.plan.jobs:
             if job.token in self.statuses or job.token in self._given_up:
                 continue
-            if self.asked_to_end or self._unfinished() >= self.plan.max_jobs:
-                return
+            if self.asked_to_end or len(may_run) >= most:
+                break
             lost = [token for token in job.services if self.ended(token)]
             if lost:
                 text = f"{job.name} was not submitted: {self.plan.job(lost[0]).name}, which it needs, has ended"
@@ -200,19 +262,32 @@ class Engine:
                 self._emit(now("warning", job.name, text=text))
                 await self._speak_for(job, "no_endpoint", text)
             elif job.submit == "at_once" or all(self._watcher.published(token) for token in job.services):
-                await self._submit(job)
+                may_run.append(job)
+        if may_run:
+            await self._submit(may_run)
 
-    async def _submit(self, job: PlannedJob) -> None:
-        self._log("submit_intent", token=job.token)
+    async def _submit(self, jobs: "list[PlannedJob]") -> None:
+        for job in jobs:
+            if job.token not in self._intended:
+                self._log("submit_intent", token=job.token)
+                self._intended.add(job.token)
         try:
-            job_id = await self.submitter.submit(job)
+            answers = await self.submitter.submit_all(jobs)
+        except TransportError:
+            raise
         except AifactoryBenchError as error:
             self.fail(error)
             return
-        self._log("submitted", token=job.token, job_id=job_id)
-        self.statuses = {**self.statuses, job.token: JobStatus(job.token, job_id, JobState.PENDING)}
-        self._changed()
-        self._emit(now("submitted", job.name, job_id=job_id, token=job.token))
+        new: dict[str, JobStatus] = {}
+        for job, answer in zip(jobs, answers, strict=True):
+            if isinstance(answer, SubmitError):
+                self.fail(answer)
+            elif answer is not None:
+                self._log("submitted", token=job.token, job_id=answer)
+                new[job.token] = JobStatus(job.token, answer, JobState.PENDING)
+                self._changed()
+                self._emit(now("submitted", job.name, job_id=answer, token=job.token))
+        self.statuses = {**self.statuses, **new}
 
     async def _escalate(self, stop: _Stop) -> None:
         waited_s = self.clock() - stop.since
@@ -244,30 +319,6 @@ class Engine:
             if not path.exists():
                 await self.submitter.write(str(path.relative_to(self.paths.folder)), record)
 
-    async def _stop_blindly(self, *, gone: bool) -> None:
-        """End every job without writing anything, because writing is what failed.
-
-        Args:
-            gone: The run folder is: what a job would write at its end would make it anew.
-        """
-        await self._look_blindly()
-        if not gone:
-            await self._end_blindly(self.submitter.cancel, BLIND_CANCEL_S)
-        await self._end_blindly(self.submitter.kill, BLIND_KILL_S)
-
-    async def _end_blindly(self, end: "Callable[[Iterable[str]], Awaitable[None]]", limit_s: float) -> None:
-        left = self._live()
-        with contextlib.suppress(OSError, AifactoryBenchError):
-            await end(left)
-        deadline = self.clock() + limit_s
-        while self._live() and self.clock() < deadline:
-            await asyncio.sleep(BUSY_INTERVAL_S)
-            await self._look_blindly()
-
-    async def _look_blindly(self) -> None:
-        with contextlib.suppress(OSError, AifactoryBenchError):
-            self._observe(await self.submitter.poll())
-
     def _live(self) -> "list[str]":
         return [token for token, status in self.statuses.items() if not status.state.final]
 
@@ -289,12 +340,11 @@ class Engine:
         )
         return none_to_come and all(self.statuses[job.token].state.final for job in submitted)
 
-    def _unfinished(self) -> int:
-        return len(self._live())
-
     async def _pause(self) -> None:
-        calm = self._stop is None and self.clock() - self._last_change > CALM_AFTER_S
-        interval_s = CALM_INTERVAL_S if calm else BUSY_INTERVAL_S
+        # Shown life at most when it is polled, a lease must be renewed well before it ends.
+        interval_s = self.submitter.interval_s(self.clock() - self._last_change, ending=self._stop is not None)
+        if self._trouble:
+            interval_s = max(RETRY_S, min(interval_s, BUSY_AGAIN_S))
         if self.plan.lease_s is not None:
             interval_s = min(interval_s, self.plan.lease_s / 8)
         with contextlib.suppress(asyncio.TimeoutError):
@@ -315,6 +365,11 @@ class Engine:
 
     def _emit(self, event: RunEvent) -> None:
         self.listener(event)
+
+
+def _waits_anew(status: JobStatus, before: JobStatus) -> bool:
+    """Whether a job that waits in a queue waits for something else than before."""
+    return status.state is JobState.PENDING and status.text != before.text
 
 
 def _said(status: Status) -> "dict[str, str]":

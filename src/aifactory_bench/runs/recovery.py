@@ -7,8 +7,9 @@ from attrs import evolve
 
 from ..node.paths import RunPaths
 from ..plan import Plan, PlannedPoint
-from ..submitters.base import JobStatus
+from ..submitters.base import JobState, JobStatus
 from .collect import finished
+from .journal import read_journal
 
 _ATTEMPT = re.compile(r"-(\d+)$")
 
@@ -21,6 +22,20 @@ def unfinished_points(plan: Plan, paths: RunPaths) -> "tuple[PlannedPoint, ...]"
 def live_jobs(plan: Plan, statuses: Mapping[str, JobStatus]) -> "tuple[str, ...]":
     """Return the tokens of jobs that have not ended."""
     return tuple(job.token for job in plan.jobs if job.token in statuses and not statuses[job.token].state.final)
+
+
+def recorded_statuses(paths: RunPaths) -> "dict[str, JobStatus]":
+    """Return how the jobs of a run stood when a controller here last looked, by its journal."""
+    statuses: dict[str, JobStatus] = {}
+    for entry in read_journal(paths.journal):
+        data = entry["data"]
+        token, before = str(data.get("token")), statuses.get(str(data.get("token")))
+        if entry["type"] == "submitted":
+            statuses[token] = JobStatus(token, str(data.get("job_id")), JobState.UNKNOWN)
+        elif entry["type"] == "job_final":
+            job_id = before.job_id if before is not None else None
+            statuses[token] = JobStatus(token, job_id, JobState(data["state"]), str(data.get("text", "")))
+    return statuses
 
 
 def next_attempt(plan: Plan) -> int:

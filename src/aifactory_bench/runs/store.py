@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Optional
 
 from ..errors import RunError, SiteError, UsageError
-from ..node.files import PRIVATE_FOLDER, make_private_folder, read_json
+from ..node.files import PRIVATE_FOLDER, make_private_folder, read_json, write_atomic
 from ..node.paths import RunPaths
 from ..plan import Plan, plan_from_json
 from ..submitters.disk import clear_errors
@@ -100,6 +100,21 @@ class RunStore:
             raise RunError(
                 f"no run {run_id} in {self.folder}; the newest there: {known}", "name another folder with --runs-dir"
             )
+        return paths
+
+    def adopt(self, run_id: str, files: "Mapping[str, bytes]") -> RunPaths:
+        """Make the folder of a run that was begun elsewhere; files: what it was made of, name -> content.
+
+        Raises:
+            RunError: its plan is damaged.
+            SiteError: the folder cannot be made.
+        """
+        paths = RunPaths(self.folder / check_run_id(run_id))
+        with clear_errors(paths.folder):
+            make_private_folder(paths.folder)
+            for name, content in files.items():
+                write_atomic(paths.folder / name, content)
+        read_plan(paths)
         return paths
 
     def run_ids(self) -> "list[str]":
