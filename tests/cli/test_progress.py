@@ -114,3 +114,18 @@ def test_live_line_is_gone_at_the_end() -> None:
     said = _told(_planned(), _phase("measure", 1), terminal=True)
     assert "measure  load" in said
     assert said.rstrip().endswith("\x1b[2K") or "\x1b[?25h" in said.splitlines()[-1]
+
+
+def test_a_job_in_a_queue_says_what_it_waits_for() -> None:
+    """Each reason once as it changes, and how long it took in all."""
+
+    def waits(reason: str, at_s: float) -> RunEvent:
+        return RunEvent(int(at_s * SECOND_NS), "job_state", "load", {"state": "pending", "text": reason})
+
+    said = _told(waits("", 0), waits("Priority", 1), waits("Resources", 3), _phase("start", 5), _phase("ready", 6))
+    assert said.splitlines() == [
+        "load waits in the queue: Priority",
+        "load waits in the queue: Resources",
+        "queue    load          4.0 s",
+        "start    load          1.0 s",
+    ]

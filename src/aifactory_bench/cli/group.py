@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 GROUP = "aifactory_bench.commands"
 
-OWN = ("run", "validate", "plan", "script", "status", "attach", "cancel", "logs", "report", "jobs", "schema")
+OWN = ("run", "validate", "plan", "script", "status", "attach", "cancel", "logs", "report", "jobs", "schema", "site")
 """In the order of the help; each is a module beside this one that defines `command`."""
 
 

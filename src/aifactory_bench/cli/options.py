@@ -1,5 +1,6 @@
 """Options that several commands share, and the orchestrator they make."""
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ..errors import UsageError
-from .messages import note
+from .messages import note, plain
 
 if TYPE_CHECKING:
     from ..orchestrator import AsyncBenchmarkOrchestrator
@@ -27,7 +28,13 @@ def _several(*options: "Callable[[Function], Function]") -> "Callable[[Function]
 def place_options(function: Function) -> Function:
     """Add `--site`, `--runs-dir` and `--plugin`."""
     return _several(
-        click.option("--site", default="local", show_default=True, metavar="NAME", help="Site profile: where jobs run."),
+        click.option(
+            "--site",
+            default="local",
+            show_default=True,
+            metavar="NAME",
+            help="Where jobs run: a site's name, or its profile's file.",
+        ),
         click.option(
             "--runs-dir",
             type=click.Path(file_okay=False, path_type=Path),
@@ -69,10 +76,21 @@ def orchestrator(site: str, runs_dir: Path | None, plugins: Sequence[Path] = ())
     """Return the orchestrator that the options ask for; plugins that had to be left out are told on standard error."""
     from ..orchestrator import AsyncBenchmarkOrchestrator
 
-    bench = AsyncBenchmarkOrchestrator(site, runs_dir=runs_dir, plugins=plugins)
+    bench = AsyncBenchmarkOrchestrator(
+        site, runs_dir=runs_dir, plugins=plugins, answer=_answer if _somebody_is_there() else None
+    )
     for warning in bench.registry.warnings:
         note(f"warning: {warning}")
     return bench
+
+
+def _somebody_is_there() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()  # it is None where it was closed before we began
+
+
+def _answer(question: str, shown: bool) -> str:
+    """Ask the person at the terminal what a login wants to know."""
+    return str(click.prompt(plain(question).rstrip().rstrip(":"), hide_input=not shown, err=True))
 
 
 def parse_lease(text: str | None) -> dict[str, Any]:

@@ -112,6 +112,14 @@ class Progress:
         self._asked_s[label] = event.data.get("asked_s", {})
         self._tell(label, f"{jobs} jobs, {points} measurements, in {event.data['folder']}", "dim")
 
+    def _on_job_state(self, label: str, event: RunEvent) -> None:
+        reason = event.data.get("text", "")
+        if event.data.get("state") != "pending" or not reason:
+            return
+        # It began to wait when that was first said, whatever it waits for since.
+        self._phases.setdefault((label, event.job), _Phase("queue", event.wall_ns))
+        self._tell(label, f"{event.job} waits in the queue: {reason}", "dim")
+
     def _on_phase(self, label: str, event: RunEvent) -> None:
         if not event.data.get("rank"):  # the first replica speaks for all
             self._end_phase(label, event)
