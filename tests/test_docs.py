@@ -2,7 +2,7 @@
 
 Blocks of a page run from top to bottom in one folder. What a language means:
 
-- `yaml`: a recipe (with `schema:`) is kept as `<its name>.yaml` and must be valid; anything else must be YAML;
+- `yaml`: a recipe or site profile (with `schema:`) is kept as `<its name>.yaml` and must be valid; anything else must be YAML;
 - `python`: is executed; all blocks of a page share their names;
 - `console`: each `$ command` is run; the lines below are what it prints, `...` standing for anything, `[2]` for its exit code;
 - `sh`: is run by bash; `json`, `toml`: must be that; anything else is only text.
@@ -27,7 +27,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from aifactory_bench import errors
+from aifactory_bench import errors, load_site
 from aifactory_bench.cli import main
 
 ROOT = Path(__file__).parent.parent
@@ -112,7 +112,11 @@ def _run(block: Block, names: dict[str, Any], workplace: Path) -> None:
 
 def _yaml(block: Block, workplace: Path) -> None:
     document = YAML(typ="safe").load(StringIO(block.text))
-    if isinstance(document, dict) and "schema" in document:
+    if isinstance(document, dict) and document.get("schema") == "aifactory-bench/site/1":
+        path = workplace / f"{document['name']}.yaml"
+        path.write_text(block.text)
+        assert load_site(str(path)).name == document["name"], block.place
+    elif isinstance(document, dict) and "schema" in document:
         path = workplace / f"{document['name']}.yaml"
         path.write_text(block.text)
         assert main(["validate", path.name]) == 0, block.place

@@ -32,7 +32,9 @@ def test_wheel_holds_every_module_and_nothing_else(wheel: zipfile.ZipFile) -> No
     parts = (ROOT / "src" / "aifactory_bench", ROOT / "plugins" / "services" / "aifactory_bench_services")
     modules = {str(path.relative_to(part.parent)) for part in parts for path in part.rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == modules
-    assert {Path(name).name for name in names if not name.endswith(".py")} <= {"py.typed", "ruff.toml"}
+    programs = {str(path.relative_to(part.parent)) for part in parts for path in part.rglob("*.sh")}
+    assert {name for name in names if name.endswith(".sh")} == programs
+    assert {Path(name).name for name in names if not name.endswith((".py", ".sh"))} <= {"py.typed", "ruff.toml"}
     assert "aifactory_bench/py.typed" in names
 
 
