@@ -10,7 +10,7 @@ from aifactory_bench.node.paths import JobPaths
 from aifactory_bench.plan import PlannedJob
 from aifactory_bench.slurm.queue import QueueRow
 from aifactory_bench.submitters.base import JobState
-from aifactory_bench.submitters.tracking import TrackedJob
+from aifactory_bench.submitters.tracking import UNBEGUN_S, TrackedJob
 
 TOKEN = "afb-r1-job-0"
 LAG_S = 60.0
@@ -132,6 +132,26 @@ def test_cancelled_on_a_node_waits_for_its_words_though_none_of_its_files_is_see
     watch.say("stopped")
     assert watch.see("CANCELLED") is JobState.CANCELLED
     assert watch.text == "own words"
+
+
+def test_one_that_failed_before_it_could_speak_tells_what_its_log_says(watch):
+    """Soon, and also when Slurm has forgotten it by then."""
+    watch.paths.folder.mkdir(parents=True)
+    watch.paths.log.write_text("line 81: /opt/python3.12: No such file or directory\n")
+    assert watch.see("FAILED") is None
+    assert watch.see(after=UNBEGUN_S) is JobState.FAILED
+    assert "/opt/python3.12: No such file" in watch.text
+
+
+def test_one_that_failed_without_a_log_asks_for_the_folder(watch):
+    watch.see("FAILED")
+    assert watch.see("FAILED", after=UNBEGUN_S) is JobState.FAILED
+    assert "do the nodes see the folder of runs?" in watch.text
+
+
+def test_one_that_was_cancelled_as_it_began_is_cancelled_though_slurm_forgets_it(watch):
+    assert watch.see("CANCELLED") is None
+    assert watch.see(after=UNBEGUN_S) is JobState.CANCELLED
 
 
 def test_an_end_that_is_taken_back_is_none(watch):

@@ -1,5 +1,7 @@
 """Bringing a run's files to its site."""
 
+import os
+
 from ..errors import NotExecutedError, OutcomeUnknownError, UsageError
 from ..plan import Plan, plan_to_json
 from ..transports.base import Completed
@@ -40,10 +42,10 @@ async def bring(site: SlurmSite, run_folder: str, plan: Plan, recipe: str, progr
 
 
 async def _try(site: SlurmSite, run_folder: str, how: str, archive: bytes) -> Completed:
-    tries = 1
+    tries, who = 1, os.urandom(8).hex()
     while True:
         try:
-            return await site.run("stage", run_folder, how, stdin=archive, timeout_s=LIMIT_S)
+            return await site.run("stage", run_folder, how, who, stdin=archive, timeout_s=LIMIT_S)
         except OutcomeUnknownError:
             if tries == TRIES:
                 raise

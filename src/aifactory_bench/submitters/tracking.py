@@ -11,7 +11,10 @@ from ..slurm.queue import QueueRow
 from ..slurm.reasons import judge
 from ..slurm.states import Meaning, interpret
 from .base import JobState, JobStatus
-from .endings import all_said, begun_ranks, how_it_ended, last_restart, owner_id
+from .endings import all_said, begun_ranks, how_it_ended, last_restart, owner_id, tail
+
+UNBEGUN_S = 10.0
+"""The longest wait for the last words of a job of which nothing was ever seen."""
 
 
 @define
@@ -39,6 +42,8 @@ class TrackedJob:
     """Answers of sacct that did not know it either."""
     over_since: Optional[float] = None
     """When Slurm first said that it is over, as long as its last words are waited for."""
+    final: Optional[Meaning] = None
+    """What Slurm said then: it holds when Slurm has forgotten the job before its last words came."""
     restart: int = 0
     """Last words of an earlier execution, before Slurm put it back into the queue, do not count."""
     said: int = -1
@@ -102,6 +107,8 @@ class TrackedJob:
             self.nodes = row.nodes or self.nodes
             self.judge(interpret(row.word), row.reason, paths, now, lag_s)
             self._limit_waiting(row.reason, now, max_pending_s)
+        elif self.final is not None:
+            self.judge(self.final, "", paths, now, lag_s)
         elif asked_at > self.since:
             self.absent += 1
             self.absent_since = asked_at if self.absent == 1 else self.absent_since
@@ -120,7 +127,9 @@ class TrackedJob:
         if all_said(paths, self.job.ranks, self.restart):
             self.end(paths)
         else:
-            self.end(paths, JobState.LOST, "Slurm does not know it any more, and it left no last word")
+            told = tail(paths.log)
+            why = f"; its log ends with: {told}" if told else ", nor a log: do the nodes see the folder of runs?"
+            self.end(paths, JobState.LOST, f"Slurm does not know it any more, and it left no last word{why}")
 
     def lives(self) -> None:
         """Note that it has just written something: the queue is wrong if it does not show it."""
@@ -148,19 +157,24 @@ class TrackedJob:
         began = bool(self.nodes or begun_ranks(paths))
         self.waiting = meaning.state == "pending" and not began
         if not meaning.final:
-            self.over_since = None
+            self.over_since = self.final = None
             if meaning.state == "pending":
                 self.restart = max(self.restart, self.said + 1)
             self._go_on(meaning, reason)
             return
         self.over_since = now if self.over_since is None else self.over_since
-        state = JobState(meaning.state)
+        self.final, state = meaning, JobState(meaning.state)
+        # One that has no folder of a rank failed before our part of it began: then there is no last word to wait for.
+        if state is not JobState.COMPLETED and not begun_ranks(paths):
+            lag_s = min(lag_s, UNBEGUN_S)
         if all_said(paths, self.job.ranks, self.restart):
             # A requeue, a walltime or a lost node is Slurm's to know; how it ended otherwise, the job knows better.
             own = state in (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
             self.end(paths, None if own else state, "" if own else f"Slurm says {meaning.word}")
         elif (not began and state is JobState.CANCELLED) or now - self.over_since >= lag_s:
             said = how_it_ended(paths, self.job.ranks)[1] if state in (JobState.COMPLETED, JobState.FAILED) else ""
+            if said and not begun_ranks(paths) and not tail(paths.log):
+                said += ", and left no log: do the nodes see the folder of runs?"
             # Completed without a last word is not completed.
             state = JobState.FAILED if state is JobState.COMPLETED else state
             self.end(paths, state, said or f"Slurm says {meaning.word}")
