@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 .PHONY: demo test dev cluster-up cluster-down clean
 
 demo: $(VENV)/.demo
-	@$(BIN)/aifactory-bench run recipes/quickstart.yaml
+	@$(BIN)/aifactory-bench run recipes/quickstart.yaml || [ $$? -eq 3 ]  # numbers to mistrust are no failure of make
 
 test: $(VENV)/.tests
 	@.ci/servers

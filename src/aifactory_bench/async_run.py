@@ -151,6 +151,8 @@ class AsyncRun:
             status = await self._engine.execute()
             if status != "finished" or self._paths.summary.exists():
                 return status
+            if self._paths.stop_file("all").exists():  # it was stopped on purpose: who only followed does not begin it anew
+                return "interrupted"
             if not self._paths.folder.is_dir():
                 raise gone(self._paths.folder)
             try:

@@ -8,7 +8,7 @@ from typing import Any
 
 from attrs import frozen
 
-from .errors import LockedError, RunError, TransportError
+from .errors import LockedError, RunError, TransportError, UsageError
 from .node.paths import RunPaths
 from .plan import Plan
 from .runs.lock import ControllerLock, is_held
@@ -52,7 +52,12 @@ class ExistingRuns:
             return self._site
         file = plan.provenance.get("site_file")
         known = isinstance(file, str) and Path(file).is_file()  # on another machine it need not be there
-        return load_site(str(file) if known else plan.site, runs=Path(self._store.folder))
+        try:
+            return load_site(str(file) if known else plan.site, runs=Path(self._store.folder))
+        except UsageError as error:
+            raise UsageError(
+                f"run {plan.run_id} is on site {plan.site!r}, and {error.text}", "give the file of its profile with --site"
+            ) from None
 
     async def open(self, run_id: str) -> ExistingRun:
         """Return a run; one that was begun elsewhere is fetched from the site.

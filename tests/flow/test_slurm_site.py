@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from aifactory_bench import AsyncBenchmarkOrchestrator, BenchmarkOrchestrator, RunError, SiteError, UsageError
+from aifactory_bench import AsyncBenchmarkOrchestrator, BenchmarkOrchestrator, RecipeError, RunError, SiteError, UsageError
 from aifactory_bench.errors import LockedError
 from aifactory_bench.testing.fake_slurm import Execute, FakeSlurm, Never, Refusal, refused
 
@@ -95,7 +95,7 @@ def test_a_run_id_that_is_taken_on_the_site(slurm, site, recipe, runs, tmp_path)
         BenchmarkOrchestrator(site(), runs_dir=tmp_path / "elsewhere") as bench,
         pytest.raises(UsageError, match="exists already"),
     ):
-        bench.run(recipe(duration="2s"), run_id="r")
+        bench.run(recipe(), run_id="r")
     assert not (tmp_path / "elsewhere/r").exists()
     assert slurm.calls["sbatch"] == 2
 
@@ -184,6 +184,45 @@ def test_a_controller_on_another_machine_is_followed_until_it_is_gone(slurm, sit
     assert report.status == "finished"
     assert report.points[0].measurements[0].counts["ok"] > 900
     assert any("only following" in event.data.get("text", "") for event in events)
+
+
+def test_who_only_followed_does_not_undo_a_cancel(slurm, site, recipe, runs, tmp_path):
+    """What was stopped on purpose is not begun anew by somebody who watched."""
+
+    async def go():
+        async with AsyncBenchmarkOrchestrator(site(), runs_dir=runs) as first:
+            run = await first.run(recipe(duration="30s"), run_id="r")
+            while len(slurm.jobs()) < 2 or not (tmp_path / "there/r/.controller").exists():
+                await asyncio.sleep(0.05)
+            lock = tmp_path / "there/r/.controller"
+            holder = lock.read_text()
+            async with AsyncBenchmarkOrchestrator(site(), runs_dir=tmp_path / "elsewhere") as second:
+                lock.write_text(f"far-away:1:2:x {int(time.time())}\n")
+                follower = await second.attach("r")
+                lock.write_text(holder)
+                await run.cancel()
+                return (await follower.wait()).status
+
+    assert asyncio.run(go()) == "interrupted"
+    assert len(slurm.jobs()) == 2
+
+
+def test_more_nodes_than_replicas_are_refused(slurm, site, recipe, runs):
+    """They would stand idle."""
+    with BenchmarkOrchestrator(site(), runs_dir=runs) as bench, pytest.raises(RecipeError, match="3 nodes for 1 replicas"):
+        bench.run(recipe(), overrides=["clients.load.resources.nodes=3"])
+    assert slurm.calls == {}
+
+
+def test_a_run_whose_site_is_not_known_here_says_which_it_is(slurm, site, recipe, runs):
+    """And how to name it."""
+    path = Path(site())
+    with BenchmarkOrchestrator(str(path), runs_dir=runs) as bench:
+        bench.run(recipe(), run_id="r").wait()
+    path.rename(path.with_name("moved.yaml"))
+    with BenchmarkOrchestrator(runs_dir=runs) as bench, pytest.raises(UsageError, match="run r is on site 'fake'") as caught:
+        bench.status("r")
+    assert "--site" in caught.value.hint
 
 
 def test_json_tells_where_things_are(slurm, site, recipe, cli, objects, tmp_path):

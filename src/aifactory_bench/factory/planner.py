@@ -323,6 +323,11 @@ class Planner:
         )
 
     def _add_job(self, job: Service | Client, name: str, context: JobContext, **more: Any) -> None:
+        if self._site.submitter != "local" and job.resources.nodes > job.replicas:
+            raise RecipeError(
+                f"{job.role}s.{job.name}.resources.nodes: {job.resources.nodes} nodes for {job.replicas} replicas; "
+                "a replica runs on one node, so there can be at most as many nodes as replicas"
+            )
         script = job.compose(self._site, context)
         self._time_s[script.token] = context.time_s
         self._jobs.append(

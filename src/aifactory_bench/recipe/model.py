@@ -46,7 +46,7 @@ class Resources:
     """What one job takes. `cpus`, `memory_bytes` and `gpus` are per node."""
 
     nodes: int = field(default=1, validator=[ge(1), le(_MOST_NODES)])
-    """Machines; the replicas are spread over them."""
+    """Machines; the replicas are spread over them, so at most as many as these."""
     cpus: Optional[int] = field(default=None, validator=optional([ge(1), le(_MOST_CPUS)]))
     """Cores. None: whatever the site gives."""
     memory_bytes: Optional[SizeBytes] = field(default=None, validator=optional([gt(SizeBytes(0)), le(_MOST_MEMORY)]))

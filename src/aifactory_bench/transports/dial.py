@@ -43,6 +43,11 @@ class Hop:
     user: Optional[str]
     options: asyncssh.SSHClientConnectionOptions
 
+    def command(self) -> str:
+        """Return how a person would log in."""
+        port = ["-p", str(self.port)] if self.port else []
+        return shlex.join(["ssh", *port, f"{self.user}@{self.name}" if self.user else self.name])
+
     @property
     def label(self) -> str:
         """User and host, for messages."""
@@ -274,7 +279,7 @@ class Dialler:
                 )
             return AccessError(
                 f"{place}: the login was refused: {_reason(error)}",
-                f"see that `ssh {shlex.quote(hop.name)}` works; a key with a passphrase must be in the agent (ssh-add)",
+                f"see that `{hop.command()}` works; a key with a passphrase must be in the agent (ssh-add)",
             )
         if isinstance(error, (ValueError, FileNotFoundError)):
             return _unusable(hop.label, error)
