@@ -54,7 +54,7 @@ class Site:
     login: Optional[Login] = None
     """None where jobs run on this machine."""
     submit_rate_per_s: float = field(default=2.0, validator=gt(0))
-    """Submissions the scheduler is asked for on the long run; 20 may come at once."""
+    """Submissions the scheduler is asked for on the long run; 20, or a second's, may come at once."""
     file_lag_s: float = field(default=60.0, validator=ge(0))
     """How long what a node wrote may take until the login node sees it."""
     unsure_s: float = field(default=60.0, validator=ge(0))

@@ -73,7 +73,7 @@ class SiteFile:
     max_jobs: int = field(default=64, validator=[ge(1), le(_MOST_JOBS)])
     """Unfinished jobs of one run at a time."""
     submit_rate_per_s: RatePerS = field(default=RatePerS(2.0), validator=[gt(RatePerS(0)), le(_FASTEST)])
-    """Submissions on the long run; 20 may come at once."""
+    """Submissions on the long run; 20, or a second's, may come at once."""
     time_default_s: Optional[DurationS] = field(default=None, validator=optional(gt(DurationS(0))))
     """Walltime of services whose recipe says none."""
     file_lag_s: DurationS = field(default=DurationS(60.0), validator=ge(DurationS(0)))

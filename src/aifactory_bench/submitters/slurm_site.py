@@ -22,6 +22,7 @@ MOST_BYTES = 4 << 20
 MOST_FILES = 1000
 """Of them."""
 SUBMIT_BURST = 20
+"""Submissions that may come at once; where the site allows more in a second, as many as that."""
 
 
 def holder_name() -> str:
@@ -67,7 +68,8 @@ class SlurmSite:
         self._served: list[Member] = []
         self._lock = asyncio.Lock()
         self._polled_at = float("-inf")
-        self._tokens = float(SUBMIT_BURST)
+        self._burst = max(float(SUBMIT_BURST), site.submit_rate_per_s)
+        self._tokens = self._burst
         self._tokens_at = clock()
 
     def join(self, member: Member) -> None:
@@ -130,7 +132,7 @@ class SlurmSite:
     def may_submit(self, wanted: int, at_least: int = 1) -> int:
         """Return how many jobs may be submitted now, and count them; none if it would be fewer than are worth it."""
         now = self.clock()
-        self._tokens = min(SUBMIT_BURST, self._tokens + (now - self._tokens_at) * self.site.submit_rate_per_s)
+        self._tokens = min(self._burst, self._tokens + (now - self._tokens_at) * self.site.submit_rate_per_s)
         self._tokens_at = now
         allowed = min(wanted, int(self._tokens))
         if allowed < at_least:

@@ -26,9 +26,10 @@ tar -x -f - -C "$draft" && (cd "$draft" && sha256sum -c .sums) >/dev/null || exi
 
 say() {
     # Its lines are told apart by the character GS. The last ones say what became of it.
-    text=$(tail -c 3000 "$draft/said" 2>/dev/null | tr '\n\t' '\035 ')
+    text=""
+    [ ! -s "$draft/said" ] || text=$(tail -c 3000 "$draft/said" | tr '\n\t' '\035 ')
     printf '%s\t%s\t%s\t%s\t%s\n' "$token" "$1" "${2:-0}" "${me:-}" "$text"
-    rm -f "$draft/said"
+    : > "$draft/said"
 }
 
 cannot_write() {
@@ -59,7 +60,7 @@ look() {
     found=$(timeout -k 5 30 squeue -h -r -t all -u "$user" -n "$token" -o '%A|%T|%N' 2>"$draft/said") || return 1
     # Nothing, with a complaint, is no answer: a user that is not known for a moment has no jobs either.
     [ -n "$found" ] || ! grep -qi error "$draft/said" || return 1
-    rm -f "$draft/said"
+    : > "$draft/said"
     found=$(printf '%s\n' "$found" | oldest)
     if [ -z "$found" ] && [ -e "$dir/unsure" ]; then
         # Without states it leaves out what ended before it could start.
@@ -137,7 +138,7 @@ locked() {
     code=$?
     id=$(printf '%s\n' "$out" | sed -n 's/^\([0-9][0-9]*\)\(;.*\)\{0,1\}$/\1/p' | tail -n 1)
     if [ "$code" -eq 0 ] && [ -n "$id" ]; then
-        rm -f "$draft/said"
+        : > "$draft/said"
         keep "$id"
         say new "$id"
     else
@@ -152,7 +153,7 @@ one() {
     me="" fresh=""
     mkdir "$dir" 2>"$draft/said" && fresh=1
     [ -d "$dir" ] || { say later 1; return; }
-    rm -f "$draft/said"
+    : > "$draft/said"
     if [ -s "$dir/job_id" ]; then
         say cached "$(head -n 1 "$dir/job_id")"
         return
