@@ -172,13 +172,16 @@ class AsyncBenchmarkOrchestrator:
         self._refuse_closed()
         listener = _checked_listener(listener)
         found = await self._existing.open(run_id)
-        lock: Optional[ControllerLock] = None
-        try:
-            lock = await self._existing.lock(found, take_over=take_over)
-        except LockedError as error:
-            if take_over:
-                raise
-            listener(now("warning", text=f"{error.text}: only following"))
+        async with contextlib.AsyncExitStack() as unless_begun:
+            unless_begun.push_async_callback(found.submitter.close)
+            lock: Optional[ControllerLock] = None
+            try:
+                lock = await self._existing.lock(found, take_over=take_over)
+            except LockedError as error:
+                if take_over:
+                    raise
+                listener(now("warning", text=f"{error.text}: only following"))
+            unless_begun.pop_all()
         return self._begin(found.plan, found.paths, found.submitter, listener, lock, again=True)
 
     def _begin(
@@ -269,14 +272,17 @@ class AsyncBenchmarkOrchestrator:
         """
         self._refuse_closed()
         found = await self._existing.open(run_id)
-        try:
-            lock = await self._existing.lock(found)
-        except LockedError:  # asked first: a controller that has submitted nothing yet is about to
-            await self._existing.stop_from_outside(found)
-            return self.summary(run_id)
-        if not live_jobs(found.plan, await found.submitter.poll()):
-            lock.release()
-            return self.summary(run_id)
+        async with contextlib.AsyncExitStack() as unless_begun:
+            unless_begun.push_async_callback(found.submitter.close)
+            try:
+                lock = await self._existing.lock(found)
+            except LockedError:  # asked first: a controller that has submitted nothing yet is about to
+                await self._existing.stop_from_outside(found)
+                return self.summary(run_id)
+            if not live_jobs(found.plan, await found.submitter.poll()):
+                lock.release()
+                return self.summary(run_id)
+            unless_begun.pop_all()
         run = self._begin(found.plan, found.paths, found.submitter, nobody, lock, again=False)
         return await run.cancel()
 

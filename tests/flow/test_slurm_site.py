@@ -186,6 +186,20 @@ def test_a_controller_on_another_machine_is_followed_until_it_is_gone(slurm, sit
     assert any("only following" in event.data.get("text", "") for event in events)
 
 
+def test_a_run_that_was_only_asked_about_is_polled_no_more(slurm, site, recipe, runs):
+    """Of a controller that lives long, each run it ever looked at would else be asked for at every poll."""
+
+    async def go():
+        async with AsyncBenchmarkOrchestrator(site(), runs_dir=runs) as bench:
+            run = await bench.run(recipe(), run_id="r")
+            await run.wait()
+            await bench.cancel("r")  # nothing is left to cancel
+            (link,) = bench._submitters._sites.values()
+            return list(link._members)
+
+    assert asyncio.run(go()) == []
+
+
 def test_who_only_followed_does_not_undo_a_cancel(slurm, site, recipe, runs, tmp_path):
     """What was stopped on purpose is not begun anew by somebody who watched."""
 
