@@ -14,8 +14,6 @@ unique=$(uname -n).$$
 # Whatever else jobs leave behind is neither asked for nor understood.
 segment='/[A-Za-z0-9_][A-Za-z0-9._-]{0,199}'
 line="^[0-9]+${tab}[0-9.]+:[0-9]+${tab}(jobs|endpoints|stop)($segment){1,5}\$"
-# What was killed before it could clean up.
-find "${TMPDIR:-/tmp}" -maxdepth 1 -name 'afb.??????' -user "$(id -u)" -mmin +120 -exec rm -rf {} + 2>/dev/null
 work=$(mktemp -d "${TMPDIR:-/tmp}/afb.XXXXXX") || exit 1
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT PIPE TERM

@@ -3,6 +3,8 @@
 # $1 run folder; $2 `new` for a run that must not be there yet; $3 who begins it, and may do so again.
 set -u
 umask 077
+# What polls left that were killed before they could clean up: looked for once a run, as the folder may be a large one.
+find "${TMPDIR:-/tmp}" -maxdepth 1 -name 'afb.??????' -user "$(id -u)" -mmin +120 -exec rm -rf {} + 2>/dev/null
 mkdir -p "$1" && cd "$1" && mkdir -p jobs stop barriers endpoints || exit 1
 draft=$(mktemp -d ./.stage.XXXXXX) || exit 1
 trap 'rm -rf "$draft"' EXIT
