@@ -40,6 +40,9 @@ class Health:
     """Histogram (ns): how long a scheduled request waited as every connection was taken. The server's doing, or the limit's."""
     loop_lag: Optional[Dict[str, Any]] = None
     """Histogram (ns): how long one turn of the event loop took to come round."""
+    observation_age: Optional[Dict[str, Any]] = None
+    """Histogram (ns): how long what was read had lain in the kernel, by the kernel's own stamps, of one connection in eight. A
+    generator that has no core when an answer comes sees it late, and this is by how much. None where no kernel stamps."""
     stalled_s: Optional[float] = None
     """Of the window: how long the worst worker should have run and did not. None where unknown."""
     stalled_max_s: Optional[float] = None
@@ -58,7 +61,7 @@ class Measurement:
     reason: str = ""
     """Why it was cut or failed, one sentence."""
     process: str = ""
-    """Arrival process: `closed`, `constant`, `poisson`; a tool's own name for it otherwise."""
+    """Arrival process, as `process` of a load; a tool's own name for it otherwise."""
     unit: str = "request"
     """What one count is: request, transaction, query, ..."""
     window_asked_s: float = 0.0
@@ -93,7 +96,15 @@ class Measurement:
     services: Dict[str, Dict[str, Any]] = field(default_factory=dict)
     """Role -> {"died": bool, "restarted": bool, "text": what was seen}: the targets, from before the window to after it."""
     metrics: Dict[str, Dict[str, Any]] = field(default_factory=dict)
-    """Name -> {"value": number, "unit": text}; anything else the product reports, such as hits."""
+    """Name -> {"value": number, "unit": text, "merge": how ranks become one}; what else the product reports, such as hits. See
+    `load.own.merged_metric`."""
+    distributions: Dict[str, Dict[str, Any]] = field(default_factory=dict)
+    """Name -> {"unit", "histogram"}: what the product measures beside latencies. With the unit `us` the histogram holds
+    nanoseconds, with any other whole numbers of that unit."""
+    sums: Dict[str, Dict[str, Any]] = field(default_factory=dict)
+    """Name -> {"unit", "per_second": a number a second of the window}: what adds up over ranks, such as tokens."""
+    totals: Dict[str, float] = field(default_factory=dict)
+    """Name -> all of warm-up, window and drain, to be compared with the server's counter of the same name."""
     absent: Dict[str, str] = field(default_factory=dict)
     """Field -> why it is not there."""
     unchecked: List[str] = field(default_factory=list)

@@ -5,6 +5,7 @@ import json
 import zlib
 from array import array
 from math import ceil
+from statistics import pstdev
 
 import pytest
 from hypothesis import given
@@ -63,6 +64,14 @@ def test_one_by_one_equals_many(values: list[int]) -> None:
     assert plain.mean_us == (sum(values) / len(values) / 1000 if values else None)
 
 
+@given(st.lists(DURATIONS_NS, min_size=1, max_size=60))
+def test_the_standard_deviation_is_within_a_thousandth_of_the_largest_value(values: list[int]) -> None:
+    found_us = histogram_of(values).deviation_us
+    assert found_us is not None
+    assert abs(found_us - pstdev(values) / 1000) <= 0.001 * max(values) / 1000 + 1e-9
+    assert Histogram().deviation_us is None
+
+
 @given(st.lists(DURATIONS_NS, min_size=1, max_size=200), st.sampled_from([0, 1, 25, 50, 90, 99, 99.9, 100]))
 def test_percentiles_are_nearest_rank_within_a_thousandth(values: list[int], percent: float) -> None:
     """Compared with the sorted list."""
@@ -75,6 +84,18 @@ def test_percentiles_are_nearest_rank_within_a_thousandth(values: list[int], per
 def test_the_999th_of_1000_is_not_the_largest() -> None:
     """99.9 % of 1000 is 999, in spite of binary fractions."""
     assert histogram_of([*[1000] * 999, 10**9]).percentile_us(99.9) == 1
+
+
+@given(st.lists(st.integers(0, 10**12), max_size=50), st.integers(0, 10**12))
+def test_counts_up_to_a_value_are_off_by_its_own_bucket_at_most(values: list[int], limit: int) -> None:
+    """What lies a thousandth below counts, and what lies a thousandth above does not; beyond the largest all do."""
+    histogram = Histogram()
+    histogram.record_many(values)
+    found = histogram.count_up_to(limit)
+    assert sum(value <= limit * 0.998 for value in values) <= found <= sum(value <= limit * 1.002 for value in values)
+    assert histogram.count_up_to(max(values, default=0)) == len(values)
+    if limit < 1024:
+        assert found == sum(value <= limit for value in values)
 
 
 def test_an_empty_histogram_has_no_figures() -> None:

@@ -44,7 +44,9 @@ def test_exactly_what_the_schedule_says_is_sent(
     due = [
         time_ns
         for part in range(workers)
-        for time_ns in takewhile(lambda time_ns: time_ns < 1.1e9, arrivals(process, 300.0, 7, part, workers))
+        for time_ns in takewhile(
+            lambda time_ns: time_ns < 1.1e9, arrivals({"process": process, "rate_per_s": 300.0}, 7, part, workers)
+        )
     ]
     expected = sum(time_ns >= 0.1e9 for time_ns in due)
     assert total(result) == result.counts.ok == expected

@@ -14,6 +14,7 @@ import pytest
 from aifactory_bench.node.contract import Context
 from aifactory_bench.node.events import read_events
 from aifactory_bench.node.load import Histogram, run_load
+from aifactory_bench.node.load.run import split
 
 Make = Callable[..., Context]
 
@@ -154,6 +155,7 @@ from pathlib import Path
 spec = importlib.util.spec_from_file_location("kit", sys.argv[1])
 kit = importlib.util.module_from_spec(spec); spec.loader.exec_module(kit)
 from aifactory_bench.node.load import run_load
+from aifactory_bench.node.load.run import split
 context = kit.context_of.__wrapped__(Path(sys.argv[3]))(concurrency=2, workers=2, duration_s=60.0)
 run_load(context, kit.LineDriver(int(sys.argv[2])), time.monotonic_ns(), lambda: None)
 """
@@ -190,7 +192,7 @@ def test_phases_are_events(server: Any, line_driver: Any, context_of: Make, soon
     ("load", "text"),
     [
         ({"process": "uniform"}, "unknown arrival process 'uniform'"),
-        ({"process": "poisson", "rate_per_s": None}, "needs a rate above 0"),
+        ({"process": "poisson", "rate_per_s": None}, "rate_per_s must be above 0"),
         ({"concurrency": 0}, "concurrency 0"),
         ({"process": "constant", "rate_per_s": 1.0, "connections": 0}, "connections 0"),
         ({"duration_s": 0.0}, "longer than 0 s"),
@@ -210,3 +212,12 @@ def test_too_few_connections_for_all_ranks(line_driver: Any, context_of: Make, s
     result = run_load(context_of(0, 3, concurrency=2), line_driver(1), soon(), never)
     assert result.status == "failed"
     assert "at least 3 are needed" in result.reason
+
+
+def test_connections_are_spread_over_servers_and_generators_alike(line_driver: Any, server: Any, context_of: Make) -> None:
+    """Two ranks of two workers share ten connections to three servers: every part gets its number, every server its share."""
+    driver = line_driver(server.port, server.port, server.port)
+    plans = [plan for rank in range(2) for plan in split(context_of(rank, 2, concurrency=10, workers=2), driver, 0)]
+    assert [len(plan.addresses) for plan in plans] == [3, 3, 2, 2]
+    numbers = [address.number for plan in plans for address in plan.addresses]
+    assert sorted(numbers.count(number) for number in range(3)) == [3, 3, 4]

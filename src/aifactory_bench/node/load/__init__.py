@@ -1,6 +1,6 @@
 """The load core: one scheduler, recorder and histogram for all products. A product implements `Driver` and `Protocol`."""
 
-from .driver import ALL, Batch, Driver, Outcome, Outcomes, Protocol, ProtocolError, RefusedError
+from .driver import ALL, Batch, Driver, Later, Onward, Outcome, Outcomes, Protocol, ProtocolError, RefusedError
 from .histogram import Histogram
 from .run import run_load
 from .schedule import arrivals
@@ -10,6 +10,8 @@ __all__ = [
     "Batch",
     "Driver",
     "Histogram",
+    "Later",
+    "Onward",
     "Outcome",
     "Outcomes",
     "Protocol",

@@ -5,12 +5,17 @@
     Batch       which operations one `send` carries, in order
 
 A product whose replies are cheap to foresee answers `ALL` for a whole batch at once; that is the fast path. Everything
-else is a list of outcomes, one a request, in the order of sending.
+else is a list of outcomes, one a request, in the order of sending. An answer that takes long to read, such as a stream of
+hundreds of events, is an outcome `Later`: it is read when the loop has nothing better to do.
 """
 
 from abc import ABC, abstractmethod
 from functools import lru_cache
-from typing import Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Dict, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+
+if TYPE_CHECKING:
+    import ssl
 
 
 class Outcome(NamedTuple):
@@ -22,6 +27,40 @@ class Outcome(NamedTuple):
     """What the server said; the first text of every class is kept."""
     note: str = ""
     """Something to count about a request that ended well, such as `miss`."""
+    ended_ns: int = 0
+    """When it ended, CLOCK_MONOTONIC, where that is not when its last bytes were read; 0: it is."""
+
+
+class Later(ABC):
+    """An answer that has arrived whole and has yet to be read."""
+
+    __slots__ = ()
+
+    size_bytes: int = 0
+    """What it keeps in memory; where too much waits, the loop reads answers at once."""
+
+    @abstractmethod
+    def settle(self, sent_ns: int, due_ns: int) -> Optional[Outcome]:
+        """Read it and return how the request ended; called once, at the latest after the drain.
+
+        Args:
+            sent_ns: when the request was sent, CLOCK_MONOTONIC.
+            due_ns: when it was due; in closed loop the same.
+        """
+
+
+class Onward(Later):
+    """An answer that is not the end of its request: that goes on at the partner of its connection, see `Driver.partners`."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def request(self, protocol: "Protocol") -> bytes:
+        """Return what is sent to the partner, whose protocol this is; called as soon as it can be sent."""
+
+    def settle(self, sent_ns: int, due_ns: int) -> Optional[Outcome]:
+        """Never called: the request has not ended."""
+        raise AssertionError(f"{type(self).__name__} is no end of a request")
 
 
 class All:
@@ -34,7 +73,7 @@ class All:
 ALL = All()
 """Every request outstanding on the connection was answered well, by exactly these bytes."""
 
-Outcomes = Union[All, Sequence[Optional[Outcome]]]
+Outcomes = Union[All, Sequence[Union[Outcome, Later, None]]]
 
 
 class ProtocolError(Exception):
@@ -83,8 +122,8 @@ class Protocol(ABC):
         """Return what to send first, e.g. a login; empty: the connection is ready at once."""
         return b""
 
-    def welcome(self, data: bytes) -> bool:
-        """Take the server's answer to `hello`; return True as soon as requests may follow.
+    def welcome(self, data: bytes) -> "Union[bool, bytes]":
+        """Take the server's answer to `hello`; return True as soon as requests may follow, bytes to send on the way there.
 
         Raises:
             RefusedError: the server does not let us in.
@@ -106,6 +145,19 @@ class Protocol(ABC):
             ProtocolError: the bytes make no sense.
         """
 
+    def lost(self, error: str, sent_ns: int, due_ns: int, now_ns: int) -> None:
+        """Learn that the oldest request will have no outcome: the connection broke, or the request took too long.
+
+        The loop counts it; what had arrived of its answer is the protocol's own. Called for each request outstanding, the
+        oldest first.
+
+        Args:
+            error: class of the error, or `timeout`.
+            sent_ns: when it was sent, CLOCK_MONOTONIC.
+            due_ns: when it was due; in closed loop the same.
+            now_ns: when it was given up.
+        """
+
     def end(self) -> Outcomes:
         """Return the outcomes of requests that the server completes by closing the connection; usually none."""
         return ()
@@ -120,17 +172,48 @@ class Driver(ABC):
     """Requests that may be outstanding on one connection. Closed loop: sent together, the next ones when all are answered."""
     read_bytes: int = 65536
     """How much is read at once; a little more than the answer to a batch is best."""
+    folder: Path = Path()
+    """For raw files; set before workers are forked."""
+    part: int = 0
+    """Which generator this is, over all ranks and workers; set in the worker, before `start`."""
+    parts: int = 1
+    start_ns: int = 0
+    """Of the window as planned, CLOCK_MONOTONIC; set as `part`."""
+    end_ns: int = 0
 
     @abstractmethod
     def addresses(self) -> Sequence[Tuple[str, int]]:
         """Return host and port of the servers; connections are spread over them in turn."""
 
+    def partners(self) -> Sequence[Tuple[str, int]]:
+        """Return host and port of the servers where requests go on, empty for requests of one stage, which most are.
+
+        Each connection then has a partner, a connection to one of these servers, taken in turn. A request whose answer is
+        an `Onward` goes on there, and what the partner's protocol returns is its end. Until then it is outstanding, with one
+        time limit and the stamps of its begin. Only with a `pipeline` of 1.
+        """
+        return ()
+
     def start(self, seed: int) -> None:
         """Get ready in a worker process, before its connections; `seed` is the worker's own."""
 
+    def secure(self, index: int) -> "Optional[Tuple[ssl.SSLContext, str]]":
+        """Return the TLS context and the server's name for `addresses()[index]`; None: plain TCP. See `protocol`."""
+        return None
+
     @abstractmethod
     def protocol(self, index: int) -> Protocol:
-        """Return the protocol of a new connection to `addresses()[index]`."""
+        """Return the protocol of a new connection to `addresses()[index]`; the numbers of `partners()` go on from there."""
+
+    def results(self, end_ns: int) -> Dict[str, Any]:
+        """Return what the driver itself has recorded, as JSON; asked once in every worker, after the drain.
+
+        Args:
+            end_ns: of the window as it was, earlier than `self.end_ns` when the measurement was cut.
+
+        Keys, each optional: `distributions`, `sums`, `metrics`, `totals`, `absent`, as in `measurement.Measurement`. See `own`.
+        """
+        return {}
 
     def metrics(self, ok: Mapping[str, int], notes: Mapping[str, int]) -> Dict[str, Dict[str, Any]]:
         """Return figures of the product's own, name -> {"value", "unit"}.

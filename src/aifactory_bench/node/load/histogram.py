@@ -111,6 +111,15 @@ class Histogram:
         return self.sum_ns / self.count / 1000 if self.count else None
 
     @property
+    def deviation_us(self) -> Optional[float]:
+        """Standard deviation in microseconds, at most 0.1 % of the largest value off; None when nothing was recorded."""
+        if not self.count:
+            return None
+        mean = self.sum_ns / self.count
+        squares = sum(count * (middle_of(bucket) - mean) ** 2 for bucket, count in self._buckets.items())
+        return float((squares / self.count) ** 0.5) / 1000
+
+    @property
     def min_us(self) -> Optional[float]:
         """Smallest value in microseconds; None when nothing was recorded."""
         return None if self.min_ns is None else self.min_ns / 1000
@@ -144,6 +153,12 @@ class Histogram:
             if seen >= rank:
                 return min(max(middle_of(bucket), self.min_ns), self.max_ns) / 1000
         raise AssertionError("count and buckets differ")
+
+    def count_up_to(self, value_ns: int) -> int:
+        """Return how many of the recorded values are at most this one; those in its own bucket count if the middle is."""
+        if self.max_ns is None or value_ns >= self.max_ns:
+            return self.count
+        return sum(count for bucket, count in self._buckets.items() if middle_of(bucket) <= value_ns)
 
     def to_json(self) -> Dict[str, Any]:
         """Return a JSON object: exact figures, and the buckets as base64 of zlib of pairs of varints (gap, count)."""

@@ -8,11 +8,13 @@ import gc
 import select
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from collections import deque
+from typing import Any, Deque, Dict, Optional, Sequence, Tuple
 
-from .connection import CLOSED, CONNECTING, GREETING, READY, Address, Connection, class_of
-from .driver import ALL, Driver, Outcomes, ProtocolError, RefusedError
+from . import chain
+from .connection import CLOSED, CONNECTING, GREETING, READY, SECURING, Connection, class_of
+from .driver import ALL, Driver, Later, Onward, Outcome, Outcomes, ProtocolError, RefusedError
+from .plan import Edges, Plan
 from .recorder import Recorder, Slice
 from .stalls import CARE_NS, Stalls
 
@@ -20,48 +22,10 @@ _CUT_DRAIN_NS = 1_000_000_000
 """How long answers are waited for after the measurement was ended early."""
 _CONNECT_NS = 5_000_000_000
 _SILENT = "the connection was not answered in time"
+_UNREAD_BYTES = 256 << 20
+"""Answers that may wait for being read, a worker."""
 
 clock = time.monotonic_ns
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What one worker is to do; times are CLOCK_MONOTONIC ns."""
-
-    warmup_ns: int
-    """When the warm-up begins."""
-    start_ns: int
-    """When the window begins."""
-    end_ns: int
-    timeout_ns: int
-    """Of one request, from sending."""
-    addresses: Sequence[Address]
-    """One a connection."""
-    seed: int
-    process: str = "closed"
-    rate_per_s: float = 0.0
-    """Of all parts together; open loop only."""
-    part: int = 0
-    """Which of the generators this is, over all ranks and workers."""
-    parts: int = 1
-
-
-@dataclass
-class _Edges:
-    """Readings of the clock and the CPU time at the edges of the window."""
-
-    mono_ns: List[int] = field(default_factory=list)
-    cpu_ns: List[int] = field(default_factory=list)
-    counts: Dict[str, int] = field(default_factory=dict)
-
-    def read(self) -> None:
-        self.mono_ns.append(clock())
-        self.cpu_ns.append(time.process_time_ns())
-
-    def cpu_share(self) -> Optional[float]:
-        if len(self.mono_ns) < 2 or self.mono_ns[1] <= self.mono_ns[0]:
-            return None
-        return (self.cpu_ns[1] - self.cpu_ns[0]) / (self.mono_ns[1] - self.mono_ns[0])
 
 
 class Loop(ABC):
@@ -80,7 +44,11 @@ class Loop(ABC):
         """The warm-up has begun."""
         self.stalls = Stalls(plan.start_ns)
         self.epoll = select.epoll()
-        self.connections = [Connection(driver, address) for address in plan.addresses]
+        self.is_open = plan.is_open
+        self.connections = chain.places(driver, plan, self.recorder.age.append)
+        self.later: "Deque[Tuple[Later, Slice, Any, int, int, int]]" = deque()
+        """Answers to be read: with their slice, what they answer, when that was sent, due, and answered."""
+        self._unread_bytes = 0
         self.by_fd: Dict[int, Connection] = {}
         self.ready: Dict[int, Connection] = {}
         """Those of `by_fd` that are past their greeting and have sent everything: the hot path."""
@@ -89,7 +57,7 @@ class Loop(ABC):
         self.next_care_ns = 0
         self._flag = flag
         """The first item is 1 as soon as the measurement is to end."""
-        self._edges = _Edges()
+        self._edges = Edges()
 
     # what a subclass decides
 
@@ -137,23 +105,21 @@ class Loop(ABC):
         self.running = True
         self.run()
         self._abandon(clock())
+        while self.later:
+            self.settle()
         self.leave_out()
-        report = self.recorder.report()
-        total = self.recorder.counts()
-        at_end = self._edges.counts or total
-        drained = {name: total[name] - at_end[name] for name in total}
-        drained["skipped"] = 0
-        report.update(
+        return dict(
+            self.recorder.report(),
             cut=self.cut,
             start_ns=self.plan.start_ns,
             end_ns=self.end_ns,
             done_ns=clock(),
-            drained=drained,
+            drained=self._edges.drained(self.recorder.counts()),
             cpu_share=self._edges.cpu_share(),
             stalled_s=self.stalls.total_ns / 1e9,
             stalled_max_s=self.stalls.longest_ns / 1e9,
+            own=self.driver.results(self.end_ns),
         )
-        return report
 
     def care(self, now_ns: int) -> bool:
         """Look after what is not a matter of microseconds; return True when all is over."""
@@ -166,14 +132,16 @@ class Loop(ABC):
         if not self._edges.mono_ns and now_ns >= self.plan.start_ns and not self.cut:
             self._edges.read()
             self.recorder.lag.restart()
+            self.recorder.age.restart()
         if len(self._edges.mono_ns) == 1 and now_ns >= self.end_ns:
             self._edges.read()
             self._edges.counts = self.recorder.counts()
             self.recorder.lag.fold()
+            self.recorder.age.close()
         self.recorder.fold()
         for connection in self.connections:
             if connection.state == CLOSED:
-                if now_ns >= connection.retry_ns and (now_ns < self.end_ns or self.backlog(now_ns)):
+                if now_ns >= connection.retry_ns and (now_ns < self.end_ns or connection.onward or self.backlog(now_ns)):
                     self._open(connection, now_ns)
             elif connection.flights:
                 # After a stall of our own the answer may be there already, unread.
@@ -193,23 +161,16 @@ class Loop(ABC):
     def _abandon(self, now_ns: int) -> None:
         """End what is outstanding when nothing is waited for any longer."""
         for connection in self.connections:
-            for count, slice in self._outstanding(connection):
+            connection.tell_lost("cut" if self.cut else "timeout", now_ns)
+            for count, slice in connection.outstanding_by_slice():
                 if self.cut:
                     self.recorder.failed(slice, "cut", "not answered when the measurement was ended early", count)
                 else:
                     slice.timeout += count
-            if connection.state in {CONNECTING, GREETING} and not self.cut:
+            if connection.state in {CONNECTING, SECURING, GREETING} and not self.cut and connection.owner is None:
                 self.unreachable("connect", f"{connection.address.text}: {_SILENT}", now_ns)
             connection.close(now_ns)
         self.epoll.close()
-
-    @staticmethod
-    def _outstanding(connection: Connection) -> "List[Tuple[int, Slice]]":
-        """Return number and slice of the requests outstanding, a pair a batch."""
-        pairs = [(len(batch.operations), slice) for _, _, batch, slice in connection.flights]
-        if pairs and connection.answered:
-            pairs[0] = (pairs[0][0] - connection.answered, pairs[0][1])
-        return pairs
 
     # connections
 
@@ -217,12 +178,15 @@ class Loop(ABC):
         try:
             connection.open(now_ns)
         except OSError as error:
-            self._fail(connection, "connect", f"{connection.address.text}: {error.strerror or error}", now_ns)
+            known = class_of(error)
+            known = known if known.startswith("client:") else "connect"
+            self._fail(connection, known, f"{connection.address.text}: {error.strerror or error}", now_ns)
             return
         self.by_fd[connection.fileno] = connection
         self.epoll.register(connection.fileno, select.EPOLLIN | select.EPOLLOUT)
 
-    def _drop(self, connection: Connection, now_ns: int) -> None:
+    def drop(self, connection: Connection, now_ns: int) -> None:
+        """Close a connection, and begin to make it anew where that is to be at once."""
         if connection.sock is not None and self.by_fd.pop(connection.fileno, None) is not None:
             self.ready.pop(connection.fileno, None)
             self.epoll.unregister(connection.fileno)
@@ -232,29 +196,41 @@ class Loop(ABC):
 
     def _fail(self, connection: Connection, error: str, text: str, now_ns: int) -> None:
         """Give up a connection that never became ready."""
-        self._drop(connection, now_ns)
-        if self.running and not self.cut:
+        if chain.lose(self, connection, error, text, now_ns):
+            return
+        self.drop(connection, now_ns)
+        if self.running and not self.cut and not connection.flights:
             self.unreachable(error, text, now_ns)
 
     def lose(self, connection: Connection, error: str, text: str, now_ns: int) -> None:
         """Give up a connection; what was outstanding on it ends with this error."""
         if connection.state != READY:
-            known = error if error.startswith("reply:") or error == "protocol" else "connect"
+            known = error if error.startswith(("reply:", "client:")) or error in {"protocol", "tls"} else "connect"
             self._fail(connection, known, f"{connection.address.text}: {text}", now_ns)
             return
-        for count, slice in self._outstanding(connection):
+        if chain.lose(self, connection, error, text, now_ns):
+            return
+        if not connection.goes_on():
+            self.give_up(connection, error, text, now_ns)
+        self.drop(connection, now_ns)
+
+    def give_up(self, connection: Connection, error: str, text: str, now_ns: int) -> None:
+        """Count what is outstanding on a connection as failed."""
+        connection.tell_lost(error, now_ns)
+        for count, slice in connection.outstanding_by_slice():
             self.recorder.failed(slice, error, text, count)
-        self._drop(connection, now_ns)
 
     def _time_out(self, connection: Connection, now_ns: int) -> None:
         """End a connection whose oldest request is too old; a late answer must not be taken for a later request's."""
+        chain.give_up(self, connection, now_ns)
+        connection.tell_lost("timeout", now_ns)
         flights = list(connection.flights)
-        for (count, slice), flight in zip(self._outstanding(connection), flights):
+        for (count, slice), flight in zip(connection.outstanding_by_slice(), flights):
             if now_ns - flight[0] > self.plan.timeout_ns:
                 slice.timeout += count
             else:
                 self.recorder.failed(slice, "abandoned", "sent behind a request that timed out on the same connection", count)
-        self._drop(connection, now_ns)
+        self.drop(connection, now_ns)
 
     # events
 
@@ -272,18 +248,28 @@ class Loop(ABC):
             if connection.state == CONNECTING:
                 connection.check()
                 if event & select.EPOLLOUT:
-                    self._greet(connection)
+                    if connection.secured:
+                        connection.enter(SECURING, clock())
+                        self._secure(connection)
+                    else:
+                        self._greet(connection)
+                return
+            if connection.state == SECURING:
+                self._secure(connection)
                 return
             if connection.unsent is not None and event & select.EPOLLOUT:
                 self.push(connection, connection.unsent)
-                if connection.unsent is None and connection.state == READY:
+                if connection.unsent is None and connection.state == READY and connection.owner is None:
                     self.joined(connection)
             if event & ~select.EPOLLOUT:
                 data = connection.recv(self.driver.read_bytes)
                 now = clock()
                 if connection.state == GREETING and data:
-                    if connection.protocol.welcome(data):
+                    answer = connection.protocol.welcome(data)
+                    if answer is True:
                         self._become_ready(connection)
+                    elif answer:
+                        self.push(connection, answer)
                 else:
                     self.take(connection, data, now)
         except BlockingIOError:
@@ -301,6 +287,8 @@ class Loop(ABC):
         Raises:
             ProtocolError: the bytes make no sense.
         """
+        if chain.take(self, connection, data, now_ns):
+            return
         if data:
             self.complete(connection, connection.feed(data, now_ns), now_ns)
             return
@@ -310,6 +298,13 @@ class Loop(ABC):
             # That is how this protocol ends an answer: a new connection is no second attempt.
             connection.ended_well = bool(outcomes) and not connection.flights
         self.lose(connection, "eof", "the server closed the connection", now_ns)
+
+    def _secure(self, connection: Connection) -> None:
+        waits_for_writing = connection.shake_hands()
+        if waits_for_writing is None:
+            self._greet(connection)
+        else:
+            self.epoll.modify(connection.fileno, select.EPOLLOUT if waits_for_writing else select.EPOLLIN)
 
     def _greet(self, connection: Connection) -> None:
         hello = connection.protocol.hello()
@@ -323,14 +318,14 @@ class Loop(ABC):
         connection.enter(READY, clock())
         connection.free_ns = connection.since_ns
         self._watch(connection)
-        if self.running:
+        if not chain.go_on(self, connection) and self.running:
             self.joined(connection)
 
     def _watch(self, connection: Connection) -> None:
         """Wait for what the connection needs; only one that has nothing unsent takes the hot path."""
         blocked = connection.unsent is not None
         self.epoll.modify(connection.fileno, select.EPOLLIN | (select.EPOLLOUT if blocked else 0))
-        if connection.state == READY and not blocked:
+        if connection.state == READY and not blocked and connection.owner is None:
             self.ready[connection.fileno] = connection
         else:
             self.ready.pop(connection.fileno, None)
@@ -363,20 +358,43 @@ class Loop(ABC):
     def _record(self, connection: Connection, outcomes: Outcomes, now_ns: int) -> None:
         if outcomes is ALL:
             outcomes = (None,) * connection.outstanding()
-        recorder, flights = self.recorder, connection.flights
+        flights = connection.flights
         for outcome in outcomes:  # type: ignore[union-attr]
             if not flights:
                 raise ProtocolError("an answer that was not asked for")
             sent_ns, due_ns, batch, slice = flights[0]
             tally = batch.singles[connection.answered]
-            if outcome is None or not outcome.error:
-                slice.send.values[tally].append(now_ns - sent_ns)
-                if self.plan.rate_per_s:
-                    slice.schedule.values[tally].append(now_ns - due_ns)
-                    recorder.late_ok += sent_ns >= self.end_ns
-            if outcome is not None:
-                recorder.outcome(slice, outcome)
+            if isinstance(outcome, Later):
+                if isinstance(outcome, Onward):
+                    chain.begin(self, connection, outcome)
+                    return
+                self.later.append((outcome, slice, tally, sent_ns, due_ns, now_ns))
+                self._unread_bytes += outcome.size_bytes
+                while self._unread_bytes > _UNREAD_BYTES:
+                    self.settle()
+            else:
+                self._note(outcome, slice, tally, sent_ns, due_ns, now_ns)
             connection.answered += 1
             if connection.answered == len(batch.operations):
                 flights.popleft()
                 connection.answered = 0
+
+    def settle(self) -> None:
+        """Read the oldest answer that waits for it."""
+        answer, slice, tally, sent_ns, due_ns, now_ns = self.later.popleft()
+        self._unread_bytes -= answer.size_bytes
+        outcome = answer.settle(sent_ns, due_ns)
+        self._note(outcome, slice, tally, sent_ns, due_ns, now_ns)
+        if self._edges.counts and now_ns < self.end_ns and slice is not self.recorder.warmup:
+            # It had ended before the end of the window, and was not among what was counted there.
+            self._edges.counts["error" if outcome is not None and outcome.error else "ok"] += 1
+
+    def _note(self, outcome: "Optional[Outcome]", slice: Slice, tally: Any, sent_ns: int, due_ns: int, now_ns: int) -> None:
+        if outcome is None or not outcome.error:
+            ended_ns = now_ns if outcome is None else outcome.ended_ns or now_ns
+            slice.send.values[tally].append(ended_ns - sent_ns)
+            if self.is_open:
+                slice.schedule.values[tally].append(ended_ns - due_ns)
+                self.recorder.late_ok += sent_ns >= self.end_ns
+        if outcome is not None:
+            self.recorder.outcome(slice, outcome)

@@ -6,13 +6,17 @@ from typing import Deque, Sequence
 
 from .connection import READY, Connection, class_of
 from .driver import Driver, ProtocolError
-from .loop import Loop, Plan, clock
+from .loop import Loop, clock
+from .plan import Plan
 from .recorder import SECOND_NS
-from .schedule import arrivals
+from .schedule import arrivals, offered_per_s
 
 _BURST = 32
 """Requests sent in one turn before answers are read again, so that a backlog does not make stamps late."""
 _EXACT_LEAVE_OUT = 1_000_000
+_SETTLE_NS = 300_000
+"""An answer is read only when nothing is due for so long."""
+_NEVER_NS = 1 << 62
 
 
 class OpenLoop(Loop):
@@ -20,8 +24,8 @@ class OpenLoop(Loop):
 
     def __init__(self, plan: Plan, driver: Driver, flag: Sequence[int]) -> None:
         super().__init__(plan, driver, flag)
-        self._arrivals = arrivals(plan.process, plan.rate_per_s, plan.seed, plan.part, plan.parts)
-        self._due_ns = plan.warmup_ns + next(self._arrivals)
+        self._arrivals = arrivals(plan.load, plan.seed, plan.part, plan.parts)
+        self._due_ns = plan.warmup_ns + next(self._arrivals, _NEVER_NS)
         self._free: Deque[Connection] = deque()
         """Connections with a free place, the longest free first; dead ones are left out when they are met."""
         self._slice, self._boundary_ns = self.recorder.turn_to(self._due_ns)
@@ -29,7 +33,7 @@ class OpenLoop(Loop):
     def run(self) -> None:
         """Send what is due, read what comes, sleep until one or the other."""
         epoll, ready, lag = self.epoll, self.ready, self.recorder.lag
-        size, most = self.driver.read_bytes, len(self.connections) + 1
+        size, most, later = self.driver.read_bytes, len(self.connections) + 1, self.later
         for connection in list(ready.values()):
             self.joined(connection)
         while True:
@@ -37,11 +41,13 @@ class OpenLoop(Loop):
             if self._free and self._due_ns < self.end_ns and not self.cut:
                 until_ns = min(until_ns, self._due_ns)
             wait_ns = until_ns - clock()
-            if wait_ns > 0:
+            if wait_ns > 0 and not later:
                 # epoll itself can only wait for whole milliseconds.
                 select.select((epoll,), (), (), wait_ns / SECOND_NS)
             events = epoll.poll(0, most)
             turn_ns = clock()
+            if later and not events and wait_ns > _SETTLE_NS:
+                self.settle()
             for fd, event in events:
                 connection = ready.get(fd)  # type: ignore[assignment]
                 if connection is None:
@@ -51,7 +57,9 @@ class OpenLoop(Loop):
                     data = connection.recv(size)
                     now_ns = clock()
                     if data:
-                        self.complete(connection, connection.feed(data, now_ns), now_ns)
+                        outcomes = connection.feed(data, now_ns)
+                        if outcomes:
+                            self.complete(connection, outcomes, now_ns)
                         if self._due_ns <= now_ns:
                             self._send_due(1)
                     else:
@@ -94,7 +102,7 @@ class OpenLoop(Loop):
                 waited_ns = max(0, free_ns - due_ns)
                 recorder.gate.append(waited_ns)
                 recorder.lateness.append(now_ns - due_ns - waited_ns)
-            self._due_ns = self.plan.warmup_ns + next(self._arrivals)
+            self._due_ns = self.plan.warmup_ns + next(self._arrivals, _NEVER_NS)
             if len(flights) >= pipeline:
                 free.popleft().in_free = False
             else:
@@ -116,7 +124,7 @@ class OpenLoop(Loop):
         """Fail the request that waits longest, if one does: it was what the connection was for."""
         if self._due_ns <= now_ns and self._due_ns < self.end_ns:
             self.recorder.failed(self.recorder.slice_at(self._due_ns), error, text)
-            self._due_ns = self.plan.warmup_ns + next(self._arrivals)
+            self._due_ns = self.plan.warmup_ns + next(self._arrivals, _NEVER_NS)
 
     def backlog(self, now_ns: int) -> bool:
         """Return whether a request of the window is due and not sent."""
@@ -128,8 +136,8 @@ class OpenLoop(Loop):
             if self._due_ns >= self.end_ns:
                 return
             self.recorder.slice_at(self._due_ns).skipped += 1
-            self._due_ns = self.plan.warmup_ns + next(self._arrivals)
-        rate_per_ns = self.plan.rate_per_s / self.plan.parts / SECOND_NS
+            self._due_ns = self.plan.warmup_ns + next(self._arrivals, _NEVER_NS)
+        rate_per_ns = (offered_per_s(self.plan.load) or 0.0) / self.plan.parts / SECOND_NS
         while self._due_ns < self.end_ns:
             slice, boundary_ns = self.recorder.turn_to(self._due_ns)
             boundary_ns = min(boundary_ns, self.end_ns)

@@ -97,23 +97,30 @@ class Slice:
 class Gauge:
     """A quantity of the generator itself, recorded like a latency."""
 
-    __slots__ = ("_histogram", "append", "values")
+    __slots__ = ("_closed", "_histogram", "append", "values")
 
     def __init__(self) -> None:
         self.values = _values()
         self.append = self.values.append
         self._histogram = Histogram()
+        self._closed = False
 
     def fold(self) -> None:
         """Move what was appended into the histogram."""
         if self.values:
-            self._histogram.record_many(self.values)
+            if not self._closed:
+                self._histogram.record_many(self.values)
             del self.values[:]
 
     def restart(self) -> None:
         """Forget everything."""
         del self.values[:]
         self._histogram = Histogram()
+
+    def close(self) -> None:
+        """Keep what was recorded, and take no more of it; who appends still may."""
+        self.fold()
+        self._closed = True
 
     def report(self) -> "Dict[str, Any]":
         """Return the histogram as JSON."""
@@ -133,6 +140,8 @@ class Recorder:
         self.lateness = Gauge()
         self.gate = Gauge()
         self.lag = Gauge()
+        self.age = Gauge()
+        """Of what was read, since the kernel had it."""
         self.late_ok = 0
         """Requests of the window that ended well and were sent after its end."""
         self.samples: Dict[str, str] = {}
@@ -171,6 +180,7 @@ class Recorder:
         self.lateness.fold()
         self.gate.fold()
         self.lag.fold()
+        self.age.fold()
 
     def counts(self) -> "Dict[str, int]":
         """Return the requests of the window so far by how they ended."""
@@ -189,5 +199,6 @@ class Recorder:
             "lateness": self.lateness.report(),
             "gate": self.gate.report(),
             "loop_lag": self.lag.report(),
+            "observation_age": self.age.report(),
             "samples": self.samples,
         }

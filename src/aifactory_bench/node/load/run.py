@@ -4,18 +4,21 @@ import math
 import platform
 import time
 from collections import Counter
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from ..contract import Context
 from ..measurement import Counts, Health, Measurement
 from .connection import Address, resolve
 from .driver import Driver
 from .histogram import Histogram
-from .loop import Plan
+from .objectives import add_attainment
+from .own import add_results
+from .plan import Plan
+from .schedule import OPEN, arrivals, offered_per_s
 from .worker import WorkerError, Workers
 
 DEFAULT_CONNECTIONS = 50
-_OPEN = ("constant", "poisson")
+DEFAULT_TIMEOUT_S = 10.0
 
 
 class _Unfit(Exception):
@@ -48,6 +51,7 @@ def run_load(context: Context, driver: Driver, window_start_mono_ns: int, stop: 
         provenance={"seed": load.get("seed", 1), "python": platform.python_version(), "pipeline": driver.pipeline},
     )
     wall_less_mono_ns = time.time_ns() - time.monotonic_ns()
+    driver.folder = context.folder
     try:
         plans = split(context, driver, window_start_mono_ns)
         measurement.start_wall_ns = plans[0].start_ns + wall_less_mono_ns
@@ -57,6 +61,7 @@ def run_load(context: Context, driver: Driver, window_start_mono_ns: int, stop: 
         measurement.reason = str(error)
         return measurement
     _fill(measurement, driver, plans[0], reports)
+    add_attainment(measurement, load.get("slo") or {})
     measurement.end_wall_ns = measurement.start_wall_ns + round(measurement.window_s * 1e9)
     measurement.status, measurement.reason = ("cut", reason) if any(report["cut"] for report in reports) else ("ok", "")
     return measurement
@@ -66,9 +71,9 @@ def split(context: Context, driver: Driver, warmup_ns: int) -> "List[Plan]":
     """Return what each worker of this rank is to do."""
     load = context.load
     process = load.get("process", "closed")
-    is_open = process in _OPEN
+    is_open = process in OPEN
     if not is_open and process != "closed":
-        raise _Unfit(f"unknown arrival process {process!r}, known: closed, {', '.join(_OPEN)}")
+        raise _Unfit(f"unknown arrival process {process!r}, known: closed, {', '.join(sorted(OPEN))}")
     name = "connections" if is_open else "concurrency"
     total = load.get(name)
     total = DEFAULT_CONNECTIONS if total is None else int(total)
@@ -79,11 +84,17 @@ def split(context: Context, driver: Driver, warmup_ns: int) -> "List[Plan]":
             f"{name} {total} over {context.ranks} replicas with {workers} workers each leaves some of them none; "
             f"at least {least} are needed"
         )
-    rate_per_s = float(load.get("rate_per_s") or 0) if is_open else 0.0
-    if is_open and rate_per_s <= 0:
-        raise _Unfit(f"the arrival process {process} needs a rate above 0")
-    share = context.share(total)
-    addresses = _addresses(driver)
+    try:
+        if is_open:
+            arrivals(load, int(load.get("seed", 1)), 0, 1)
+    except (ValueError, OSError) as error:
+        raise _Unfit(str(error)) from None
+    addresses = _addresses(driver.addresses())
+    if not addresses:
+        raise _Unfit("there is no server to drive a load on")
+    partners = _addresses(driver.partners(), len(addresses))
+    if partners and driver.pipeline != 1:
+        raise _Unfit(f"requests of several stages are sent one at a time on a connection, not {driver.pipeline}")
     start_ns = warmup_ns + round(float(load.get("warmup_s", 0)) * 1e9)
     end_ns = start_ns + round(float(load["duration_s"]) * 1e9)
     if end_ns <= start_ns:
@@ -91,33 +102,31 @@ def split(context: Context, driver: Driver, warmup_ns: int) -> "List[Plan]":
     plans = []
     for worker in range(workers):
         part = context.rank * workers + worker
-        own = share // workers + (worker < share % workers)
+        own = total // least + (part < total % least)
         plans.append(
             Plan(
                 warmup_ns=warmup_ns,
                 start_ns=start_ns,
                 end_ns=end_ns,
-                timeout_ns=round(float(load.get("timeout_s", 10.0)) * 1e9),
-                addresses=[addresses[(worker + number * workers) % len(addresses)] for number in range(own)],
+                timeout_ns=round(float(load.get("timeout_s") or DEFAULT_TIMEOUT_S) * 1e9),
+                addresses=[addresses[(part + number * least) % len(addresses)] for number in range(own)],
                 seed=int(load.get("seed", 1)),
-                process=process,
-                rate_per_s=rate_per_s,
+                load=load,
                 part=part,
-                parts=context.ranks * workers,
+                parts=least,
+                partners=[partners[(part + number * least) % len(partners)] for number in range(own if partners else 0)],
             )
         )
     return plans
 
 
-def _addresses(driver: Driver) -> "List[Address]":
+def _addresses(servers: "Sequence[Tuple[str, int]]", first: int = 0) -> "List[Address]":
     addresses = []
-    for number, (host, port) in enumerate(driver.addresses()):
+    for number, (host, port) in enumerate(servers, first):
         try:
             addresses.append(resolve(host, port, number))
         except OSError as error:
             raise _Unfit(f"{host}:{port}: the host is not known: {error.strerror or error}") from None
-    if not addresses:
-        raise _Unfit("there is no server to drive a load on")
     return addresses
 
 
@@ -141,8 +150,9 @@ def _fill(measurement: Measurement, driver: Driver, plan: Plan, reports: "Sequen
     end_ns = max(report["end_ns"] for report in reports)
     done_ns = max(report["done_ns"] for report in reports)
     measurement.window_s = max(0, end_ns - plan.start_ns) / 1e9
-    if plan.rate_per_s:
-        measurement.offered_per_s = plan.rate_per_s * len(reports) / plan.parts
+    offered = offered_per_s(plan.load) if plan.is_open else None
+    if offered is not None:
+        measurement.offered_per_s = offered * len(reports) / plan.parts
     counts: "Counter[str]" = Counter()
     errors: "Counter[str]" = Counter()
     notes: "Counter[str]" = Counter()
@@ -171,6 +181,7 @@ def _fill(measurement: Measurement, driver: Driver, plan: Plan, reports: "Sequen
     if measurement.window_s > 0:
         measurement.achieved_per_s = (measurement.counts.ok - late_ok) / measurement.window_s
     measurement.metrics = driver.metrics(ok, notes)
+    add_results(measurement, [report["own"] for report in reports])
     drained: "Counter[str]" = Counter()
     warmup: "Counter[str]" = Counter()
     for report in reports:
@@ -186,9 +197,10 @@ def _fill(measurement: Measurement, driver: Driver, plan: Plan, reports: "Sequen
     measurement.health = Health(
         workers=len(reports),
         cpu_share=[report["cpu_share"] for report in reports],
-        lateness=_sum(reports, "lateness") if plan.rate_per_s else None,
-        gate=_sum(reports, "gate") if plan.rate_per_s else None,
+        lateness=_sum(reports, "lateness") if plan.is_open else None,
+        gate=_sum(reports, "gate") if plan.is_open else None,
         loop_lag=_sum(reports, "loop_lag"),
+        observation_age=_age(reports),
         stalled_s=max(report["stalled_s"] for report in reports),
         stalled_max_s=max(report["stalled_max_s"] for report in reports),
     )
@@ -224,6 +236,12 @@ def _with_all(latency: "Dict[str, Dict[str, Histogram]]") -> "Dict[str, Dict[str
             "schedule": schedule.to_json() if schedule is not None and schedule.count else None,
         }
     return result
+
+
+def _age(reports: "Sequence[Dict[str, Any]]") -> "Optional[Dict[str, Any]]":
+    """Return the sum of the ages; None where no kernel told one."""
+    total = _sum(reports, "observation_age")
+    return total if total["count"] else None
 
 
 def _sum(reports: "Sequence[Dict[str, Any]]", name: str) -> "Dict[str, Any]":

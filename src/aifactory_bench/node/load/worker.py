@@ -14,8 +14,8 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from .closed import ClosedLoop
 from .driver import Driver
-from .loop import Plan
 from .open import OpenLoop
+from .plan import Plan
 
 POLL_S = 0.2
 """How often `stop` is asked."""
@@ -147,8 +147,10 @@ def _work(parent: int, plan: Plan, driver: Driver, flag: Sequence[int], writer: 
     """Measure and write the report; returns the exit status."""
     _settle(parent, len(plan.addresses))
     try:
+        driver.part, driver.parts = plan.part, plan.parts
+        driver.start_ns, driver.end_ns = plan.start_ns, plan.end_ns
         driver.start(plan.seed * 1_000_003 + plan.part)
-        loop = OpenLoop(plan, driver, flag) if plan.rate_per_s else ClosedLoop(plan, driver, flag)
+        loop = OpenLoop(plan, driver, flag) if plan.is_open else ClosedLoop(plan, driver, flag)
         report = loop.measure()
         status = 0
     except Exception as error:  # whatever a product's driver raises is to be told, not lost
