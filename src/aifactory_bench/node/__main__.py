@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 USAGE = """\
 usage: node supervise SPEC [--run-dir DIR] [-- COMMAND...]   run one rank of a job
        node measure SPEC [--run-dir DIR] [--wait]             the points of a client
-       node ranks N -- COMMAND...                             run COMMAND as N ranks on this machine"""
+       node ranks N -- COMMAND...                             run COMMAND as N ranks on this machine
+       node place SOURCE TARGET [SOURCE TARGET ...]           copy files and folders, once and whole
+       node truth-server [OPTIONS]                            an LLM server that is made up, see its --help"""
 EXIT_USAGE = 2
 HELD = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP})
 """Signals that wait from the start of the program until `Wakeup` takes them: a stop must not kill what has not yet said
@@ -37,6 +39,14 @@ def main(arguments: Optional[List[str]] = None) -> int:
         from . import ranks
 
         return ranks.main(rest)
+    if command == "place":
+        from . import place
+
+        return place.main(rest)
+    if command == "truth-server":
+        from . import truth_server
+
+        return truth_server.main(rest)
     if command in {"-h", "--help"}:
         print(USAGE)
         return 0
