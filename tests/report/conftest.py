@@ -70,6 +70,12 @@ def make_document() -> Callable[..., dict[str, Any]]:
 
 
 @pytest.fixture
+def make_histogram() -> Callable[..., dict[str, Any]]:
+    """Return the builder of a distribution's document: its median in microseconds, and how many samples."""
+    return histogram
+
+
+@pytest.fixture
 def make_plan() -> Callable[..., Plan]:
     """Return a builder of plans: one service, one client, a point for each rate in each repetition."""
 

@@ -228,3 +228,30 @@ def test_other_numbers():
 def test_durations_fit_their_column(value_us):
     """A cell and its mark never touch the cell before."""
     assert cell_len("~" + duration(value_us)) <= 7
+
+
+def test_what_a_product_measures_beside_latencies_is_shown(make_summary, make_histogram, shown):
+    """Times as rows, by both clocks where there are both; everything else as figures with their units."""
+    times = {"unit": "us", "histogram": make_histogram(25_000.0, 20_000)}
+    document = {
+        "distributions": {
+            "ttft": times,
+            "ttft_schedule": {"unit": "us", "histogram": make_histogram(50_000.0, 100)},
+            "tpot": times,
+            "output_tokens": {"unit": "token", "histogram": make_histogram(0.128, 100)},
+        },
+        "sums": {
+            "in_flight": {"unit": "request", "per_second": [1, *[8] * 9]},
+            "output_tokens": {"unit": "token", "per_second": [10, *[100] * 9]},
+        },
+        "metrics": {"slo_attainment": {"value": 0, "unit": "ratio", "merge": "ratio", "numerator": 95, "denominator": 100}},
+    }
+    text = shown(render_summary(make_summary(document=document)))
+    (ttft,) = [line for line in text.splitlines() if line.startswith("  ttft")]
+    assert ttft.split()[1:3] == ["37.5ms", "68.4ms"]
+    assert "~" in ttft.split()[-1]
+    (tpot,) = [line for line in text.splitlines() if line.startswith("  tpot")]
+    assert tpot.split()[-4:] == ["-"] * 4
+    assert "output_tokens 91 token/s (steady 100 token/s)" in " ".join(text.split())
+    assert "slo_attainment 95 % (88.8 % to 97.8 %)" in " ".join(text.split())
+    assert max(map(len, text.splitlines())) <= 80

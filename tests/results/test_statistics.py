@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aifactory_bench.results.statistics import is_low_n, samples_needed
+from aifactory_bench.results.statistics import is_low_n, samples_needed, wilson
 
 
 @pytest.mark.parametrize(("quantile", "needed"), [(0.5, 11), (0.9, 64), (0.99, 662), (0.999, 6636)])
@@ -32,3 +32,11 @@ def test_not_a_quantile(quantile):
     """The ends have no quantile that samples could lie above."""
     with pytest.raises(ValueError, match="between 0 and 1"):
         samples_needed(quantile)
+
+
+@pytest.mark.parametrize(
+    ("hits", "trials", "low", "high"), [(8, 10, 0.4902, 0.9433), (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (0, 0, 0.0, 1.0)]
+)
+def test_bounds_of_a_share(hits, trials, low, high):
+    """Worked examples; nothing is known of a share of nothing."""
+    assert wilson(hits, trials) == pytest.approx((low, high), abs=1e-4)

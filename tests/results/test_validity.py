@@ -29,28 +29,45 @@ PROVOKED = {
     "error_share": ({}, [{"counts": Counts(ok=9880, error=60, timeout=60), "errors": {"ERR": 60}}], {}, "invalid"),
     "rate_not_achieved": ({}, [{"achieved_per_s": 979.0, "counts": Counts(ok=9790, skipped=210)}], {}, "invalid"),
     "lateness": ({}, [{"lateness_us": 1500.0}], {}, "degraded"),
+    "observation_age": ({}, [{"age_us": 3500.0}], {}, "degraded"),
+    "client_errors": ({}, [{"counts": Counts(ok=9990, error=10), "errors": {"client:ports": 10}}], {}, "invalid"),
     "generator_stalled": ({}, [{"stalled": (0.6, 0.3)}], {}, "invalid"),
     "client_bound": ({}, [{"health": None, "cpu_share": [0.3, 0.95]}], {}, "invalid"),
     "totals_mismatch": ({}, [{"server_before": {"operations": 5.0}, "server_after": {"operations": 10205.0}}], {}, "degraded"),
+    "server_disagrees": (
+        {},
+        [
+            {
+                "totals": {"ttft_s": 12.0, "ttft_count": 100.0},
+                "server_before": {"ttft_s": 3.0, "ttft_count": 10.0},
+                "server_after": {"ttft_s": 12.0, "ttft_count": 110.0},
+            }
+        ],
+        {},
+        "degraded",
+    ),
+    "search_unresolved": ({}, [{"provenance": {"search": {"status": "client_bound", "why": "it sent late"}}}], {}, "degraded"),
     "unchecked": ({}, [{"unchecked": ["error_share"]}], {}, "degraded"),
 }
 
 
 @pytest.fixture
 def build(make_document, make_histogram):
-    """Return a builder of documents that knows three shorthands for the generator's health."""
+    """Return a builder of documents that knows shorthands for the generator's health."""
 
     def make(rank, changes):
         changes = dict(changes)
         lateness = make_histogram([changes.pop("lateness_us", 20.0)])
         shares = changes.pop("cpu_share", [0.4])
         changes.pop("health", None)
+        age = make_histogram([changes.pop("age_us", 30.0)])
         stalled_s, stalled_max_s = changes.pop("stalled", (0.0, 0.0))
         health = Health(
             workers=len(shares),
             cpu_share=shares,
             lateness=lateness,
             loop_lag=make_histogram([50.0]),
+            observation_age=age,
             stalled_s=stalled_s,
             stalled_max_s=stalled_max_s,
         )
@@ -123,6 +140,31 @@ def test_unknown_limit_is_refused(make_point, make_document):
 def test_late_far_beyond_is_invalid(make_point, build, codes_of):
     """Beyond both the invalid floor and a fifth of the median, lateness is no longer a blemish."""
     assert codes_of(make_point(), [build(0, {"lateness_us": 5000.0})])["lateness"] == "invalid"
+
+
+def test_answers_that_lay_in_the_kernel_for_long_are_no_numbers(make_point, build, codes_of):
+    """In closed loop too, where nothing can be late: 13 ms beside a median of 100 us are the generator's."""
+    point = make_point(offered_per_s=None, process="closed")
+    assert codes_of(point, [build(0, {"age_us": 13_000.0, "process": "closed"})]) == {"observation_age": "invalid"}
+
+
+def test_what_the_generator_adds_is_judged_by_the_first_answer_too(make_point, build, make_histogram, codes_of):
+    """A stream of seconds forgives nothing when its first token comes after 20 ms."""
+    slow = {"all": {"send": make_histogram([5e6], 10_000), "schedule": make_histogram([5e6], 10_000)}}
+    first = {"ttft": {"unit": "us", "histogram": make_histogram([20_000.0], 10_000)}}
+    document = build(0, {"age_us": 3500.0, "latency": slow})
+    assert codes_of(make_point(), [document]) == {}
+    document = build(0, {"age_us": 3500.0, "latency": slow, "distributions": first})
+    assert codes_of(make_point(), [document]) == {"observation_age": "degraded"}
+
+
+def test_tokens_must_agree_with_the_server(make_point, build, codes_of):
+    """As operations must; a total that only one side knows is compared with nothing."""
+    counters = {"server_before": {"output_tokens": 100.0}, "server_after": {"output_tokens": 1150.0}}
+    assert codes_of(make_point(), [build(0, {"totals": {"output_tokens": 1045.0, "prompt_tokens": 7.0}, **counters})]) == {}
+    assert codes_of(make_point(), [build(0, {"totals": {"output_tokens": 1000.0}, **counters})]) == {
+        "totals_mismatch": "degraded"
+    }
 
 
 def test_lateness_is_judged_by_the_median_latency(make_point, build, make_histogram, codes_of):
@@ -255,5 +297,7 @@ def test_limits_are_those_of_the_checks():
     assert set(LIMITS) == {
         *("window_short", "windows_apart", "error_share", "rate_not_achieved", "client_bound", "totals_mismatch"),
         *("lateness", "lateness_floor_s", "lateness_invalid", "lateness_invalid_floor_s"),
+        *("observation_age", "observation_age_floor_s", "observation_age_invalid", "observation_age_invalid_floor_s"),
         *("generator_stalled", "generator_stalled_max_s", "generator_stalled_invalid"),
+        *("server_disagrees", "server_disagrees_floor_s"),
     }

@@ -50,7 +50,9 @@ def _parts(summary: Summary, layout: Layout) -> Iterator[str]:
 
 def _block(block: Block, width: int) -> Iterator[str]:
     reasons = "".join(f"<br>{escape(reason.code)}: {_line(reason.text)}" for reason in block.reasons)
-    about = f"<b>{escape(block.title)}</b><br>{_verdict(block.verdict)}: {escape(block.facts)}{reasons}"
+    figures = f"<br>{escape('; '.join(block.figures))}" if block.figures else ""
+    search = f"<br>{escape(block.search)}" if block.search else ""
+    about = f"<b>{escape(block.title)}</b><br>{_verdict(block.verdict)}: {escape(block.facts)}{reasons}{search}{figures}"
     yield f'<tr><td colspan="{width}"{_LEFT}>{about}</td></tr>'
     for row in block.rows:
         cells = "".join(f"<td{_RIGHT}>{escape(cell)}</td>" for cells in row.cells for cell in cells)

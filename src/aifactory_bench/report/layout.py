@@ -1,12 +1,15 @@
 """What a summary shows, before it is lines or HTML: blocks, rows and cells as text."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from attrs import frozen
 
 from ..results.model import Latency, MergedMeasurement, PointResult, Reason, Summary, Verdict
-from ..results.numbers import duration, rate, seconds
+from ..results.numbers import duration, percent, quantity, rate, seconds
+from ..results.parts import HEALTH
+from ..results.search import search_line
 from .names import clean_line, parameters_line, short_names
 
 QUANTILES = (("p50_us", "p50"), ("p90_us", "p90"), ("p99_us", "p99"), ("p999_us", "p99.9"))
@@ -15,6 +18,10 @@ LOW_N = "~"
 """Stands before a quantile that rests on too few samples."""
 LOW_N_LEGEND = "rests on fewer samples than the quantile needs"
 ABSENT = "-"
+_BY_SCHEDULE = "_schedule"
+_STEADY = "_steady"
+_ABOUT_OTHERS = frozenset({"replica_rate_min", "replica_rate_max", "steady_begin", "steady_length", "in_flight_mean"})
+"""Metrics about the merge and the window: in the file, not on the screen."""
 CLOCK_TITLES = {"send": "latency from sending", "schedule": "latency from schedule"}
 
 
@@ -34,6 +41,10 @@ class Block:
     """Parameters, repetition, client: whatever tells it from the others."""
     facts: str
     """Offered, achieved, errors, length."""
+    figures: tuple[str, ...]
+    """What the product reports beside times, each with its unit."""
+    search: str
+    """What was searched for and found; empty where nothing was."""
     verdict: Verdict
     reasons: tuple[Reason, ...]
     rows: tuple[Row, ...]
@@ -69,6 +80,8 @@ def lay_out(summary: Summary) -> Layout:
         Block(
             title=_title(point, measurement, parameters_line(point.parameters, names), repeated=repeated, several=several),
             facts=_facts(measurement),
+            figures=_figures(measurement),
+            search=clean_line(search_line(measurement), 400),
             verdict=measurement.verdict,
             reasons=measurement.reasons,
             rows=_rows(measurement, clocks, columns),
@@ -123,7 +136,7 @@ def _rows(measurement: MergedMeasurement, clocks: Sequence[str], columns: Sequen
     if operations[:1] == ["all"] and len(operations[1:]) == 1:
         operations = operations[1:]  # `all` is the sum of one
     low = set(measurement.low_n)
-    return tuple(
+    by_operation = tuple(
         Row(
             clean_line(operation, 60),
             tuple(
@@ -136,6 +149,55 @@ def _rows(measurement: MergedMeasurement, clocks: Sequence[str], columns: Sequen
         )
         for operation in operations
     )
+    return by_operation + _distributions(measurement, clocks, columns)
+
+
+def _distributions(
+    measurement: MergedMeasurement, clocks: Sequence[str], columns: Sequence[tuple[str, str]]
+) -> tuple[Row, ...]:
+    """Return a row for each time that the product measured beside its operations; `x_schedule` stands beside `x`."""
+    times = {
+        name: entry
+        for name, entry in measurement.distributions.items()
+        if name not in HEALTH and entry.get("unit") == "us" and "max" in entry
+    }
+    rows = []
+    for name in times:
+        if name.endswith(_BY_SCHEDULE) and name.removesuffix(_BY_SCHEDULE) in times:
+            continue
+        both = {"send": name, "schedule": f"{name}{_BY_SCHEDULE}"}
+        cells = tuple(
+            tuple(_time(times.get(both[clock], {}), field, both[clock], measurement.low_n) for field, _ in columns)
+            for clock in clocks
+        )
+        rows.append(Row(clean_line(name, 60), cells))
+    return tuple(rows)
+
+
+def _time(entry: Mapping[str, Any], field: str, name: str, low_n: Sequence[str]) -> str:
+    value = entry.get(field.removesuffix("_us"))
+    if value is None:
+        return ABSENT
+    return (LOW_N if f"distributions.{name}.{field.removesuffix('_us')}" in low_n else "") + duration(value)
+
+
+def _figures(measurement: MergedMeasurement) -> tuple[str, ...]:
+    """Return the product's figures; a rate over the steady part of the window stands beside the one over all of it."""
+    figures = []
+    for name, metric in measurement.metrics.items():
+        if name in _ABOUT_OTHERS or name.endswith(_STEADY):
+            continue
+        unit, value = str(metric.get("unit", "")), metric["value"]
+        if not value and "low" not in metric and not unit.endswith("/s"):
+            continue  # nothing happened of what is counted here
+        if "low" in metric:
+            text = f"{percent(value)} ({percent(metric['low'])} to {percent(metric['high'])})"
+        else:
+            text = quantity(value, unit)
+            if (steady := measurement.metrics.get(f"{name}{_STEADY}")) is not None:
+                text += f" (steady {quantity(steady['value'], unit)})"
+        figures.append(clean_line(f"{name.removesuffix('_per_s')} {text}", 120))
+    return tuple(figures)
 
 
 def _cell(latency: Latency | None, field: str, *, low: bool) -> str:

@@ -131,6 +131,10 @@ def _block(block: Block, *, spacious: bool) -> Iterator[RenderableType]:
         yield _Indented(facts, 2)
     for reason in block.reasons:
         yield _Indented(Text(f"{reason.code}: ", STYLES[reason.verdict]).append(clean_line(reason.text), "default"), 4)
+    if block.search:
+        yield _Indented(Text(block.search), 2)
+    if block.figures:
+        yield _Indented(Text("; ".join(block.figures), "dim"), 2)
     # The numbers of an invalid measurement are shown, and look as if they were not to be used.
     style = "dim" if block.verdict == "invalid" else ""
     for row in block.rows:

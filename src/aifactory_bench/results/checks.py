@@ -8,13 +8,17 @@ from typing import Any, Literal
 
 from attrs import frozen
 
+from ..node import trust
+from ..node.load.schedule import OPEN
 from .model import Evidence, Merged, MergedMeasurement, Verdict
 from .numbers import duration, percent, rate, seconds
 
 UNCHECKED: Literal["unchecked"] = "unchecked"
 """A check's answer: it applies, and what it needs is not known."""
 
-OPEN_PROCESSES = frozenset({"constant", "poisson"})
+TTFT_SUM, TTFT_COUNT = "ttft_s", "ttft_count"
+COMPARED = ("output_tokens", "prompt_tokens", "vectors_inserted")
+"""Totals that must agree beside `operations`."""
 
 
 @frozen
@@ -31,7 +35,7 @@ Answer = Finding | Literal["unchecked"] | None
 
 def is_open(measurement: MergedMeasurement) -> bool:
     """Return whether the load follows a clock of its own and does not wait for answers."""
-    return measurement.process in OPEN_PROCESSES or measurement.offered_per_s is not None
+    return measurement.process in OPEN or measurement.offered_per_s is not None
 
 
 def no_measurement(merged: Merged, _limits: Mapping[str, float]) -> Answer:
@@ -144,7 +148,7 @@ def rate_not_achieved(merged: Merged, limits: Mapping[str, float]) -> Answer:
     if achieved is None:
         return UNCHECKED
     due = sum(measurement.counts.values())
-    if measurement.process == "poisson" and measurement.window_s and due:
+    if measurement.process != "constant" and measurement.window_s and due:
         # How many arrivals fall into a window varies by chance; what counts is how many did.
         offered = due / measurement.window_s
     least = offered * (1 - limits["rate_not_achieved"])
@@ -162,18 +166,34 @@ def lateness(merged: Merged, limits: Mapping[str, float]) -> Answer:
     measurement = merged.measurement
     if not is_open(measurement) or not measurement.counts["ok"]:
         return None
-    found_us = measurement.health.get("lateness_p99_us")
-    median_us = _median_us(measurement)
+    return _beside_median(measurement, measurement.health.get("lateness_p99_us"), limits, "lateness")
+
+
+def observation_age(merged: Merged, limits: Mapping[str, float]) -> Answer:
+    """Answer whether what arrived lay in the kernel for long before the generator had time to read it."""
+    measurement = merged.measurement
+    found_us = measurement.health.get("observation_age_p99_us")
+    if found_us is None or not measurement.counts["ok"]:
+        return None  # an extra witness: no kernel's stamps, no tool's; that there are none stands in `absent`
+    return _beside_median(measurement, found_us, limits, "observation_age")
+
+
+def _beside_median(measurement: MergedMeasurement, found_us: float | None, limits: Mapping[str, float], name: str) -> Answer:
+    """Answer whether a time that the generator adds is too long beside the shortest median that the result shows."""
+    median_us = _shortest_median_us(measurement)
     if found_us is None or median_us is None:
         return UNCHECKED
-    allowed_us = max(limits["lateness_floor_s"] * 1e6, limits["lateness"] * median_us)
-    if found_us <= allowed_us:
+    over = trust.beside_median(name, found_us, median_us, limits)
+    if over is None:
         return None
-    values = {"found": duration(found_us), "median": duration(median_us), "limit": duration(allowed_us)}
-    invalid_us = max(limits["lateness_invalid_floor_s"] * 1e6, limits["lateness_invalid"] * median_us)
-    if found_us > invalid_us:
-        return Finding("invalid", {**values, "limit": duration(invalid_us)})
-    return Finding("degraded", values)
+    values = {"found": duration(found_us), "median": duration(median_us), "limit": duration(over.limit)}
+    return Finding("invalid" if over.severe else "degraded", values)
+
+
+def client_errors(merged: Merged, _limits: Mapping[str, float]) -> Answer:
+    """Answer whether requests failed for want of something on the generator's own machine, such as local ports."""
+    own = {name: count for name, count in merged.measurement.errors.items() if name.startswith(trust.OWN_ERRORS)}
+    return Finding("invalid", {"what": _classes(own)[2:]}) if any(own.values()) else None
 
 
 def generator_stalled(merged: Merged, limits: Mapping[str, float]) -> Answer:
@@ -183,13 +203,11 @@ def generator_stalled(merged: Merged, limits: Mapping[str, float]) -> Answer:
     if share is None or longest_s is None:
         return None  # a tool of others cannot tell; that it does not stands in `absent`
     values = {"found": percent(share), "longest": duration(longest_s * 1e6)}
-    if share > limits["generator_stalled_invalid"]:
-        return Finding("invalid", {**values, "limit": percent(limits["generator_stalled_invalid"])})
-    if share > limits["generator_stalled"]:
-        return Finding("degraded", {**values, "limit": percent(limits["generator_stalled"])})
-    # A request that takes as long anyway does not show it.
-    allowed_us = max(limits["generator_stalled_max_s"] * 1e6, _median_us(measurement) or 0)
-    return Finding("degraded", {**values, "limit": duration(allowed_us)}) if longest_s * 1e6 > allowed_us else None
+    over = trust.stalled(share, limits)
+    if over is not None:
+        return Finding("invalid" if over.severe else "degraded", {**values, "limit": percent(over.limit)})
+    once = trust.stalled_once(longest_s, _median_us(measurement), limits)
+    return Finding("degraded", {**values, "limit": duration(once.limit * 1e6)}) if once is not None else None
 
 
 def client_bound(merged: Merged, limits: Mapping[str, float]) -> Answer:
@@ -198,23 +216,43 @@ def client_bound(merged: Merged, limits: Mapping[str, float]) -> Answer:
     found = measurement.health.get("cpu_share_max")
     if found is None:
         return UNCHECKED
-    if found <= limits["client_bound"]:
+    over = trust.busy(found, limits, is_open=is_open(measurement))
+    if over is None:
         return None
-    values = {"found": percent(found), "limit": percent(limits["client_bound"])}
-    return Finding("invalid" if is_open(measurement) else "degraded", values)
+    values = {"found": percent(found), "limit": percent(over.limit)}
+    return Finding("invalid" if over.severe else "degraded", values)
 
 
 def totals_mismatch(merged: Merged, limits: Mapping[str, float]) -> Answer:
     """Answer whether the server counted something else than the clients."""
-    clients, server = merged.evidence.client_operations, merged.evidence.server_operations
-    if clients is None or server is None:
-        return None  # an extra witness: that there is none stands in `absent` and takes nothing from the verdict
-    apart = abs(clients - server) / max(clients, server, 1)
+    evidence = merged.evidence
+    pairs = {name: pair for name, pair in evidence.other_totals.items() if name in COMPARED}
+    if evidence.client_operations is not None and evidence.server_operations is not None:
+        pairs["operations"] = (evidence.client_operations, evidence.server_operations)
     allowed = limits["totals_mismatch"]
-    if apart <= allowed:
+    for name, (clients, server) in pairs.items():  # where there is none, `absent` tells, and the verdict does not suffer
+        apart = abs(clients - server) / max(clients, server, 1)
+        if apart > allowed:
+            values = {"clients": f"{clients:,.0f}", "server": f"{server:,.0f}", "what": name.replace("_", " ")}
+            return Finding("degraded", {**values, "share": percent(apart), "limit": percent(allowed)})
+    return None
+
+
+def server_disagrees(merged: Merged, limits: Mapping[str, float]) -> Answer:
+    """Answer whether the clients saw a first token much later than the server says, in the mean over all requests."""
+    totals = merged.evidence.other_totals
+    means = []
+    for side in (0, 1):
+        count = totals[TTFT_COUNT][side] if TTFT_COUNT in totals else 0.0
+        if not count or TTFT_SUM not in totals:
+            return None
+        means.append(totals[TTFT_SUM][side] / count)
+    excess_s = means[0] - means[1]
+    allowed_s = max(limits["server_disagrees_floor_s"], limits["server_disagrees"] * means[1])
+    if excess_s <= allowed_s:
         return None
-    values = {"clients": f"{clients:,.0f}", "server": f"{server:,.0f}", "share": percent(apart), "limit": percent(allowed)}
-    return Finding("degraded", values)
+    values = {"client": duration(means[0] * 1e6), "server": duration(means[1] * 1e6), "excess": duration(excess_s * 1e6)}
+    return Finding("degraded", {**values, "limit": duration(allowed_s * 1e6)})
 
 
 def unchecked(merged: Merged, _limits: Mapping[str, float]) -> Answer:
@@ -238,6 +276,13 @@ def _classes(errors: Mapping[str, int]) -> str:
     """Return the three most frequent classes of errors, as the end of a sentence."""
     first = sorted(errors.items(), key=lambda item: (-item[1], item[0]))[:3]
     return f": {', '.join(f'{name} ({count})' for name, count in first)}" if first else ""
+
+
+def _shortest_median_us(measurement: MergedMeasurement) -> float | None:
+    """Return the shortest median of a time that the result shows: of all operations, or to a first answer."""
+    median_us = _median_us(measurement)
+    first = measurement.distributions.get(trust.FIRST, {}).get("p50")
+    return first if first is not None and (median_us is None or first < median_us) else median_us
 
 
 def _median_us(measurement: MergedMeasurement) -> float | None:

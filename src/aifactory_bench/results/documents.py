@@ -15,12 +15,14 @@ TEXT_LIMIT = 2000
 NAME_LIMIT = 100
 LARGEST = 1e300
 """No number that means anything is larger; whole numbers that no float can hold are not."""
+_MOST_SECONDS = 8 * 86400
+"""Of a window: no load lasts longer."""
 COUNTS = ("ok", "error", "timeout", "skipped")
 _NUMBERS = ("window_asked_s", "window_s", "start_wall_ns", "end_wall_ns")
 _OPTIONAL_NUMBERS = ("offered_per_s", "achieved_per_s")
 _MAPPINGS = (
     *("errors", "latency", "quantiles", "phases_s", "server_before", "server_after"),
-    *("phase_counts", "services", "metrics", "absent", "tool", "prepare", "provenance"),
+    *("phase_counts", "services", "metrics", "distributions", "sums", "totals", "absent", "tool", "prepare", "provenance"),
 )
 _LISTS = ("slices", "unchecked")
 _TEXTS = ("reason", "process", "unit", "histogram_quality")
@@ -57,6 +59,9 @@ class Rank:
     lateness: Histogram | None
     gate: Histogram | None
     loop_lag: Histogram | None
+    observation_age: Histogram | None
+    distributions: Mapping[str, tuple[str, Histogram]]
+    """Name -> unit and histogram."""
 
 
 def read_ranks(
@@ -152,11 +157,17 @@ def _parsed(measurement: Measurement, *, whole_slices: bool) -> Rank:
         wanted = latency if whole_slices else {name: latency[name] for name in ("all",) if name in latency}
         slices.append(Slice(int(second), int(ok), int(error), _histograms("slices.latency", wanted)))
     health = measurement.health
-    own = (
+    lateness, gate, loop_lag, age = (
         None if document is None else Histogram.from_json(document)
-        for document in (health.lateness, health.gate, health.loop_lag)
+        for document in (health.lateness, health.gate, health.loop_lag, health.observation_age)
     )
-    return Rank(measurement, _histograms("latency", measurement.latency), tuple(slices), *own)
+    distributions = {
+        name: (str(entry.get("unit", "us"))[:NAME_LIMIT], Histogram.from_json(entry.get("histogram")))
+        for name, entry in measurement.distributions.items()
+    }
+    return Rank(
+        measurement, _histograms("latency", measurement.latency), tuple(slices), lateness, gate, loop_lag, age, distributions
+    )
 
 
 def _histograms(name: str, operations: Any) -> Histograms:
@@ -200,10 +211,20 @@ def _whole(name: str, value: object) -> None:
         raise DocumentError(f"{name} must be a whole number, got {value!r}")
 
 
+def _series(name: str, value: object) -> None:
+    _mapping(name, value)
+    numbers = value.get("per_second") if isinstance(value, dict) else None
+    if not isinstance(numbers, list) or len(numbers) > _MOST_SECONDS:
+        raise DocumentError(f"{name}.per_second must be a list of at most {_MOST_SECONDS} numbers")
+    for number in numbers:
+        _number(f"{name}.per_second", number)
+
+
 MEMBERS: "Mapping[str, Callable[[str, object], None]]" = {
-    **dict.fromkeys(("phases_s", "server_before", "server_after"), _number),
+    **dict.fromkeys(("phases_s", "server_before", "server_after", "totals"), _number),
+    "sums": _series,
     "errors": _whole,
     "phase_counts": lambda name, value: _mapping(name, value, _whole),
-    **dict.fromkeys(("latency", "quantiles", "services", "metrics"), _mapping),
+    **dict.fromkeys(("latency", "quantiles", "services", "metrics", "distributions"), _mapping),
 }
 """What the values of a mapping must be."""

@@ -91,3 +91,27 @@ def distribution(histogram: Histogram | None) -> Mapping[str, Any] | None:
         return None
     p50, p99 = p50_p99(histogram)
     return {"p50": p50, "p90": histogram.percentile_us(90), "p99": p99, "count": histogram.count, "unit": "us"}
+
+
+def distribution_of(histogram: Histogram, unit: str) -> Mapping[str, Any] | None:
+    """Return a product's distribution as an entry of `distributions`; None when there is nothing in it.
+
+    With the unit `us` the histogram holds nanoseconds, with any other whole numbers of that unit.
+    """
+    if not histogram.count:
+        return None
+    scale = 1 if unit == "us" else 1000
+
+    def scaled(value_us: float | None) -> float | None:
+        return None if value_us is None else value_us * scale
+
+    return {
+        "p50": scaled(histogram.percentile_us(50)),
+        "p90": scaled(histogram.percentile_us(90)),
+        "p99": scaled(histogram.percentile_us(99)),
+        "p999": scaled(histogram.percentile_us(99.9)),
+        "mean": scaled(histogram.mean_us),
+        "max": scaled(histogram.max_us),
+        "count": histogram.count,
+        "unit": unit,
+    }

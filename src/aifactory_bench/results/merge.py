@@ -10,8 +10,21 @@ from ..plan import PlannedPoint
 from .documents import COUNTS, Rank, read_ranks
 from .latencies import latency_from_quantiles, latency_of, low_n_fields, merged_histograms
 from .model import Evidence, Latency, Merged, MergedMeasurement
-from .parts import absences, differences, health_of, maxima, metrics_of, series_of, services_of, sums, tool_failures
-from .totals import ClientTotals, compare
+from .parts import (
+    absences,
+    differences,
+    distributions_of,
+    health_of,
+    maxima,
+    metrics_of,
+    series_of,
+    services_of,
+    sums,
+    tool_failures,
+)
+from .search import with_search
+from .steady import steady_metrics, sums_by_second
+from .totals import ClientTotals, compare, compare_more
 from .windows import Window, common_window, slices_within
 
 NO_SCHEDULE = "closed loop: there is no schedule"
@@ -42,10 +55,11 @@ def merge(point: PlannedPoint, documents: Sequence[Mapping[str, Any]]) -> Merged
 
 def _with_totals(merged: Merged, own: ClientTotals, totals: Sequence[ClientTotals]) -> Merged:
     sent, counted, why = compare(own, totals)
+    more = compare_more(own, totals)
     absent = {**merged.measurement.absent, **({"server_operations": why} if why else {})}
     return Merged(
         evolve(merged.measurement, absent=absent),
-        evolve(merged.evidence, client_operations=sent, server_operations=counted),
+        evolve(merged.evidence, client_operations=sent, server_operations=counted, other_totals=more),
     )
 
 
@@ -68,7 +82,11 @@ def _merge(point: PlannedPoint, documents: Sequence[Mapping[str, Any]]) -> tuple
         offered = sum(offer for offer in offers if offer is not None) if None not in offers else None
     if offered is None:
         absent["offered_per_s"] = "closed loop: no rate is offered" if closed else "no rate is offered"
-    health, distributions = health_of(ranks)
+    health, own_distributions = health_of(ranks)
+    distributions, low_in_distributions = distributions_of(ranks)
+    sums_of_ranks = sums_by_second(ranks, window)
+    by_second, not_steady = steady_metrics(sums_of_ranks)
+    absent.update(not_steady)
     for name, value in health.items():
         if value is None:
             scheduled = name in ("lateness_p99_us", "gate_p99_us")
@@ -89,15 +107,15 @@ def _merge(point: PlannedPoint, documents: Sequence[Mapping[str, Any]]) -> tuple
         offered_per_s=offered,
         achieved_per_s=sum(achieved),
         latency=latency,
-        metrics=metrics_of(ranks, achieved),
-        distributions=distributions,
-        low_n=low_n,
+        metrics={**metrics_of(ranks, achieved), **by_second},
+        distributions={**own_distributions, **distributions},
+        low_n=(*low_n, *low_in_distributions),
         absent=absent,
         replicas=len(ranks),
         phases_s=maxima([rank.phases_s for rank in measurements]),
         health=health,
         provenance=_provenance(by_rank, achieved, window),
-        series=series_of(ranks, window),
+        series=series_of(ranks, window, sums_of_ranks),
         histograms={name: {clock: one.to_json() for clock, one in clocks.items()} for name, clocks in histograms.items()},
     )
     asked = [rank.window_asked_s for rank in measurements if rank.window_asked_s > 0]
@@ -112,7 +130,7 @@ def _merge(point: PlannedPoint, documents: Sequence[Mapping[str, Any]]) -> tuple
         tools_failed=tuple(tool_failures({number: rank.measurement.tool for number, rank in by_rank.items()})),
         differences=(*differences(ranks), *strange),
     )
-    return Merged(measurement, evidence), ranks
+    return Merged(with_search(measurement, by_rank), evidence), ranks
 
 
 def _nothing(

@@ -63,7 +63,7 @@ class MergedMeasurement:
     replicas: int
     phases_s: Mapping[str, float]
     health: Mapping[str, Any]
-    """lateness_p99_us, gate_p99_us, loop_lag_p99_us, cpu_share_max, stalled_share_max, stalled_max_s,
+    """lateness_p99_us, gate_p99_us, loop_lag_p99_us, observation_age_p99_us, cpu_share_max, stalled_share_max, stalled_max_s,
     workers."""
     provenance: Mapping[str, Any]
     series: "tuple[Mapping[str, Any], ...]" = ()
@@ -97,6 +97,8 @@ class Evidence:
     """Sent by every client that used the service at this point."""
     server_operations: Optional[float] = None
     """Counted by the server meanwhile; None: not to be compared, see `absent`."""
+    other_totals: "Mapping[str, tuple[float, float]]" = field(factory=dict)
+    """Name -> what the clients and what the server counted of it, such as tokens."""
 
 
 @frozen

@@ -41,6 +41,11 @@ def rate(value_per_s: float) -> str:
     return f"{_short(value_per_s)}/s"
 
 
+def quantity(value: float, unit: str) -> str:
+    """Return a number with its unit: `1,234 token/s`, `0.5`."""
+    return f"{_short(value)} {unit}".rstrip()
+
+
 def _short(value: float) -> str:
     text = digits(value)
     return text.rstrip("0").rstrip(".") if "." in text else text

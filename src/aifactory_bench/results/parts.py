@@ -4,12 +4,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..node.load.histogram import merged as sum_of
+from ..node.load.own import merged_metric
 from .documents import Rank, Slice, is_number
-from .latencies import distribution, p50_p99
+from .latencies import distribution, distribution_of, p50_p99
+from .statistics import is_low_n, wilson
 from .windows import Window, second_of
 
-HEALTH = ("lateness", "gate", "loop_lag")
+HEALTH = ("lateness", "gate", "loop_lag", "observation_age")
 """Histograms of the generator; each becomes an entry of `distributions` and a p99 in `health`."""
+RATIO = "ratio"
+"""Unit of a ratio that is a share, 0 to 1."""
+SHARES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
+"""Field of a distribution -> the quantile."""
 
 
 def health_of(ranks: Sequence[Rank]) -> tuple[dict[str, Any], dict[str, Mapping[str, Any]]]:
@@ -29,6 +35,20 @@ def health_of(ranks: Sequence[Rank]) -> tuple[dict[str, Any], dict[str, Mapping[
     return health, distributions
 
 
+def distributions_of(ranks: Sequence[Rank]) -> tuple[dict[str, Mapping[str, Any]], tuple[str, ...]]:
+    """Return what products measured beside latencies, and the paths of quantiles that rest on too few samples."""
+    names = dict.fromkeys(name for rank in ranks for name in rank.distributions)
+    found: dict[str, Mapping[str, Any]] = {}
+    low_n: list[str] = []
+    for name in names:
+        parts = [rank.distributions[name] for rank in ranks if name in rank.distributions]
+        entry = distribution_of(sum_of([histogram for _, histogram in parts]), parts[0][0])
+        if entry is not None:
+            found[name] = entry
+            low_n.extend(f"distributions.{name}.{field}" for field, share in SHARES.items() if is_low_n(share, entry["count"]))
+    return found, tuple(low_n)
+
+
 def _stalled_share(rank: Rank) -> float | None:
     stalled_s, window_s = rank.measurement.health.stalled_s, rank.measurement.window_s
     return stalled_s / window_s if stalled_s is not None and window_s > 0 else None
@@ -40,12 +60,14 @@ def _worst(values: Sequence[float | None]) -> float | None:
     return max(known) if known and len(known) == len(values) else None
 
 
-def series_of(ranks: Sequence[Rank], window: Window) -> tuple[Mapping[str, Any], ...]:
-    """Return one entry a second of the common window: counts, and p50 and p99 of all operations by both clocks."""
+def series_of(
+    ranks: Sequence[Rank], window: Window, sums: Mapping[str, tuple[str, Sequence[float]]]
+) -> tuple[Mapping[str, Any], ...]:
+    """Return one entry a second of the common window: counts, p50 and p99 of all operations by both clocks, and the sums."""
     seconds: dict[int, list[Slice]] = {}
     for rank in ranks:
         for part in rank.slices:
-            second = second_of(rank, part, window)
+            second = second_of(rank, part.second, window)
             if second is not None:
                 seconds.setdefault(second, []).append(part)
     series = []
@@ -59,6 +81,7 @@ def series_of(ranks: Sequence[Rank], window: Window) -> tuple[Mapping[str, Any],
             found = [part.histograms["all"][clock] for part in parts if clock in part.histograms.get("all", {})]
             if found or clock == "send":
                 entry[f"p50{end}_us"], entry[f"p99{end}_us"] = p50_p99(sum_of(found))
+        entry.update((name, numbers[second]) for name, (_, numbers) in sums.items() if second < len(numbers))
         series.append(entry)
     return tuple(series)
 
@@ -66,24 +89,26 @@ def series_of(ranks: Sequence[Rank], window: Window) -> tuple[Mapping[str, Any],
 def metrics_of(ranks: Sequence[Rank], achieved: Sequence[float]) -> dict[str, dict[str, Any]]:
     """Return the products' metrics over all ranks, and the slowest and the fastest rank where there are several.
 
-    A metric is added up unless it says `"merge": "min" | "max" | "mean"`; a mean is weighted by what succeeded.
+    How ranks become one, each metric says itself, see `node.load.own.merged_metric`; a mean is weighted by what succeeded,
+    and a ratio that is a share gets the 95 % bounds of Wilson's interval.
     """
     found: dict[str, list[tuple[Mapping[str, Any], int]]] = {}
     for rank in ranks:
         for name, metric in rank.measurement.metrics.items():
-            value = metric.get("value")
-            if is_number(value):
+            needed = ("value", "numerator", "denominator") if metric.get("merge") == "ratio" else ("value",)
+            if all(is_number(metric.get(key)) for key in needed):
                 found.setdefault(name, []).append((metric, rank.measurement.counts.ok))
     merged: dict[str, dict[str, Any]] = {}
     for name, parts in found.items():
-        values = [part["value"] for part, _ in parts]
-        how = str(parts[0][0].get("merge", "sum"))
-        if how == "mean":
-            weights = [weight for _, weight in parts] if any(weight for _, weight in parts) else [1] * len(parts)
-            value = sum(one * weight for one, weight in zip(values, weights, strict=True)) / sum(weights)
-        else:
-            value = {"min": min, "max": max}.get(how, sum)(values)
-        merged[name] = {"value": value, "unit": str(parts[0][0].get("unit", ""))}
+        if len({str(part.get("merge", "sum")) for part, _ in parts}) > 1:
+            continue
+        metric = merged_metric([part for part, _ in parts], [weight for _, weight in parts])
+        merged[name] = {"value": metric["value"], "unit": metric["unit"]}
+        if metric["merge"] == "ratio":
+            merged[name]["of"] = metric["denominator"]
+            if metric["unit"] == RATIO:  # tokens per chunk are no share of trials, and have no such bounds
+                low, high = wilson(metric["numerator"], metric["denominator"])
+                merged[name].update(low=low, high=high)
     if len(ranks) > 1:
         unit = f"{ranks[0].measurement.unit}/s"
         merged["replica_rate_min"] = {"value": min(achieved), "unit": unit}

@@ -7,6 +7,10 @@ smallest number with  q^n + n (1 - q) q^(n - 1) <= 0.01.
 
 from functools import lru_cache
 
+from ..node.search import wilson
+
+__all__ = ["CONFIDENCE", "QUANTILES", "is_low_n", "samples_needed", "wilson"]
+
 CONFIDENCE = 0.99
 
 QUANTILES = {"p50_us": 0.5, "p90_us": 0.9, "p99_us": 0.99, "p999_us": 0.999}

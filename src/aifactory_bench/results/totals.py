@@ -54,27 +54,59 @@ def compare(client: ClientTotals, clients: Sequence[ClientTotals]) -> tuple[floa
         client: Whose measurement is to be checked.
         clients: All clients of the point, this one included.
     """
-    group = [other for other in clients if other is client or _together(client, other)]
-    for other in group:
-        if not other.whole:
-            return None, None, f"not all replicas of {other.point.client} have a measurement"
-        if len(other.point.services) > 1:
-            return None, None, f"{other.point.client} uses several services, and their counters are not told apart"
+    group, why = _comparable(client, clients)
+    if why:
+        return None, None, why
     ranks = [rank for other in group for rank in other.ranks]
     for rank in ranks:
         if FIELD in rank.absent:
             return None, None, str(rank.absent[FIELD])
-    pairs = [
-        (rank.server_before[OPERATIONS], rank.server_after[OPERATIONS])
-        for rank in ranks
-        if OPERATIONS in rank.server_before and OPERATIONS in rank.server_after
-    ]
-    if not pairs:
+    counted = _counted(ranks, OPERATIONS)
+    if counted is None:
         return None, None, "the server's operations were not counted"
-    counted = max(after for _, after in pairs) - min(before for before, _ in pairs)
     if counted < 0:
         return None, None, "the server's count went back while it was measured"
     return float(sum(other.sent for other in group)), counted, ""
+
+
+def compare_more(client: ClientTotals, clients: Sequence[ClientTotals]) -> dict[str, tuple[float, float]]:
+    """Return name -> (clients, server) of every other total that both sides know, such as tokens.
+
+    Args:
+        client: Whose measurement is to be checked.
+        clients: All clients of the point, this one included.
+    """
+    group, why = _comparable(client, clients)
+    if why:
+        return {}
+    ranks = [rank for other in group for rank in other.ranks]
+    found = {}
+    for name in sorted(set.intersection(*(set(rank.totals) for rank in ranks)) if ranks else ()):
+        counted = _counted(ranks, name)
+        if counted is not None and counted >= 0:
+            found[name] = (sum(rank.totals[name] for rank in ranks), counted)
+    return found
+
+
+def _comparable(client: ClientTotals, clients: Sequence[ClientTotals]) -> tuple[list[ClientTotals], str]:
+    """Return all clients that used the same service at the same time, and why nothing can be said of them together."""
+    group = [other for other in clients if other is client or _together(client, other)]
+    for other in group:
+        if not other.whole:
+            return group, f"not all replicas of {other.point.client} have a measurement"
+        if len(other.point.services) > 1:
+            return group, f"{other.point.client} uses several services, and their counters are not told apart"
+    return group, ""
+
+
+def _counted(ranks: Sequence[Measurement], name: str) -> float | None:
+    """Return by how much the server's counter rose; None where no rank has read it."""
+    pairs = [
+        (rank.server_before[name], rank.server_after[name])
+        for rank in ranks
+        if name in rank.server_before and name in rank.server_after
+    ]
+    return max(after for _, after in pairs) - min(before for before, _ in pairs) if pairs else None
 
 
 def _together(one: ClientTotals, other: ClientTotals) -> bool:

@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterable, Mapping
 
 from attrs import evolve, field, frozen
 
+from ..node.trust import limits_of
 from . import checks
 from .checks import UNCHECKED, Answer, Finding
 from .model import Merged, Reason, Verdict
+from .search import search_unresolved
 
 RANKING: Mapping[str, int] = {"valid": 0, "degraded": 1, "invalid": 2}
 
@@ -106,15 +108,29 @@ CHECKS: tuple[Check, ...] = (
         "achieved against offered rate",
         "{achieved} achieved of {offered} offered, {share} too few; at least {least} is needed (limit {limit}){skipped}",
         checks.rate_not_achieved,
-        {"rate_not_achieved": 0.02},
+        limits_of("rate_not_achieved"),
     ),
     Check(
         "lateness",
         "how late the generator sent what was due",
         "the generator sent late: p99 {found}, allowed {limit} at a median latency of {median}",
         checks.lateness,
-        {"lateness": 0.05, "lateness_floor_s": 0.001, "lateness_invalid": 0.20, "lateness_invalid_floor_s": 0.004},
+        limits_of("lateness"),
         ("degraded", "invalid"),
+    ),
+    Check(
+        "observation_age",
+        "how long answers waited for the generator to read them",
+        "answers lay in the kernel before the generator read them: p99 {found}, allowed {limit} beside a median of {median}",
+        checks.observation_age,
+        limits_of("observation_age"),
+        ("degraded", "invalid"),
+    ),
+    Check(
+        "client_errors",
+        "errors of the generator's own machine",
+        "the generator's machine ran out of something: {what}",
+        checks.client_errors,
     ),
     Check(
         "generator_stalled",
@@ -122,7 +138,7 @@ CHECKS: tuple[Check, ...] = (
         "the generator itself stood still for {found} of the window, {longest} in one piece (limit {limit}): "
         "what that did to rate and tail is not the server's doing",
         checks.generator_stalled,
-        {"generator_stalled": 0.01, "generator_stalled_max_s": 0.1, "generator_stalled_invalid": 0.05},
+        limits_of("generator_stalled"),
         ("degraded", "invalid"),
     ),
     Check(
@@ -130,15 +146,31 @@ CHECKS: tuple[Check, ...] = (
         "CPU of the generator",
         "a worker of the generator used {found} of a core (limit {limit}): it may be what was measured",
         checks.client_bound,
-        {"client_bound": 0.90},
+        limits_of("client_bound"),
         ("degraded", "invalid"),
     ),
     Check(
         "totals_mismatch",
         "clients' total against the server's own",
-        "the clients sent {clients} operations, the server counted {server}: {share} apart (limit {limit})",
+        "the clients counted {clients} {what}, the server {server}: {share} apart (limit {limit})",
         checks.totals_mismatch,
         {"totals_mismatch": 0.01},
+        ("degraded",),
+    ),
+    Check(
+        "server_disagrees",
+        "time to the first token as the clients and as the server see it",
+        "the clients waited {client} for a first token in the mean, the server says {server}: {excess} more (limit {limit})",
+        checks.server_disagrees,
+        {"server_disagrees": 0.20, "server_disagrees_floor_s": 0.005},
+        ("degraded",),
+    ),
+    Check(
+        "search_unresolved",
+        "how a search ended",
+        "the search did not find what it looked for: {why}",
+        search_unresolved,
+        {},
         ("degraded",),
     ),
     Check(

@@ -63,9 +63,8 @@ def slices_within(rank: Rank, window: Window) -> list[tuple[Slice, float]]:
     return within
 
 
-def second_of(rank: Rank, part: Slice, window: Window) -> int | None:
-    """Return the second of the common window in which most of a slice lies; None: outside."""
-    second = part.second
+def second_of(rank: Rank, second: int, window: Window) -> int | None:
+    """Return the second of the common window in which most of a second of a rank's own window lies; None: outside."""
     if window.start_ns is not None:
         second = round((rank.measurement.start_wall_ns + second * SECOND_NS - window.start_ns) / SECOND_NS)
     return second if 0 <= second < max(1, math.ceil(window.length_s - 0.001)) else None
