@@ -8,10 +8,17 @@ import time
 import pytest
 from attrs import evolve
 
-from aifactory_bench import JobFactory, RecipeError, ServiceEntry, load_site
+from aifactory_bench import ClientEntry, DurationS, JobFactory, Load, RecipeError, ServiceEntry, load_site
 from aifactory_bench.jobs.context import JobContext
 from aifactory_bench.node.placeholders import resolve
-from aifactory_bench_services.redis import Operations, RedisLoadClient, RedisLoadParameters, RedisParameters, RedisService
+from aifactory_bench_services.redis import (
+    Operations,
+    RedisLoadClient,
+    RedisLoadParameters,
+    RedisParameters,
+    RedisService,
+    Snapshot,
+)
 from aifactory_bench_services.redis_resp_node import Client, ErrorReply
 
 SECRET = "throw-away"
@@ -21,8 +28,8 @@ SECRET = "throw-away"
 def compose(tmp_path):
     """What the node is told about a server with these parameters."""
 
-    def compose(site=None, **parameters):
-        job = RedisService("cache", RedisParameters(**parameters))
+    def compose(site=None, replicas=3, **parameters):
+        job = RedisService("cache", RedisParameters(**parameters), replicas=replicas)
         return job.compose(site or load_site("local", runs=tmp_path), JobContext(run_id="r", node_digest="0" * 16, time_s=60.0))
 
     return compose
@@ -34,12 +41,14 @@ def serve(compose, tmp_path):
     started = []
 
     def serve(**parameters):
-        with socket.socket() as probe:
+        with socket.socket() as probe, socket.socket() as another:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
+            another.bind(("127.0.0.1", 0))
+            bus = another.getsockname()[1]
         folder = tmp_path / "work folder"
         folder.mkdir()
-        values = {"port": str(port), "bind": "127.0.0.1", "secret": SECRET, "folder": str(folder)}
+        values = {"port": str(port), "port.peers": str(bus), "bind": "127.0.0.1", "secret": SECRET, "folder": str(folder)}
         script = compose(**parameters)
         for file in script.spec.files:
             (folder / file.name).write_text("\n".join(resolve(line, values) for line in file.lines) + "\n")
@@ -85,6 +94,49 @@ def test_a_real_server_takes_the_configuration(serve, persistence, snapshots, lo
         stranger.ask("GET", "x")
 
 
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="no redis-server")
+def test_a_real_server_takes_what_is_said_of_durability(serve):
+    """When snapshots are written, when the file is on disk, what is thrown away."""
+    client, _, _ = serve(
+        persistence="both",
+        snapshots=(Snapshot(DurationS(60.0), 5), Snapshot(DurationS(3600.0), 1)),
+        append_fsync="always",
+        max_memory_bytes=64 << 20,
+        max_memory_policy="volatile-ttl",
+    )
+    with client:
+        names = ("save", "appendfsync", "maxmemory-policy", "cluster-enabled")
+        found = {name: client.ask("CONFIG", "GET", name)[1] for name in names}
+    assert found == {
+        "save": b"60 5 3600 1",
+        "appendfsync": b"always",
+        "maxmemory-policy": b"volatile-ttl",
+        "cluster-enabled": b"no",
+    }
+
+
+@pytest.mark.skipif(shutil.which("redis-server") is None, reason="no redis-server")
+def test_a_real_server_of_a_cluster(serve):
+    """Up, with no slots yet; the bus has a port of its own."""
+    client, port, _ = serve(cluster=True)
+    with client:
+        assert b"cluster_slots_assigned:0" in client.ask("CLUSTER", "INFO")
+        assert int(client.ask("CONFIG", "GET", "cluster-port")[1]) not in (0, port)
+
+
+def test_a_cluster_of_too_few(compose):
+    """Before anything is submitted."""
+    with pytest.raises(RecipeError, match=r"services\.cache\.replicas: a cluster needs at least 3 servers, found 2"):
+        compose(replicas=2, cluster=True)
+
+
+def test_fewer_keys_than_replicas_to_write_them():
+    """Some of them would have none."""
+    parameters = RedisLoadParameters(keys=2, write_ranges="disjoint")
+    with pytest.raises(RecipeError, match=r"clients\.load\.parameters\.keys: 2 keys leave some of 3 replicas none"):
+        RedisLoadClient("load", parameters, replicas=3).get_benchmark_commands(Load(), parameters)
+
+
 def test_the_password_is_in_no_argument(compose):
     """Arguments can be read by everybody on the node: it stands in the private file only."""
     script = compose()
@@ -116,6 +168,15 @@ def test_public_names():
         ({"max_memory": "1KiB"}, "max_memory: must be at least 1MiB"),
         ({"max_memory": 64}, "max_memory: must be a size"),
         ({"port": 6379}, "unknown key"),
+        ({"append_fsync": "no"}, "append_fsync has no meaning with persistence: none; write aof or both"),
+        (
+            {"snapshots": [{"after": "60s", "writes": 1}], "persistence": "aof"},
+            "snapshots have no meaning with persistence: aof",
+        ),
+        ({"snapshots": [{"after": "1500ms", "writes": 1}], "persistence": "rdb"}, "after must be whole seconds; found 1.5s"),
+        ({"snapshots": [{"after": "60s"}], "persistence": "rdb"}, "snapshots[0].writes: missing"),
+        ({"max_memory_policy": "allkeys-lru"}, "max_memory_policy has no meaning without max_memory"),
+        ({"max_memory": "64MiB", "max_memory_policy": "lru"}, "max_memory_policy: must be noeviction"),
     ],
 )
 def test_wrong_parameters_of_the_server(parameters, text):
@@ -133,6 +194,31 @@ def test_wrong_parameters_of_the_load(parameters):
     """Bounds hold in Python too."""
     with pytest.raises(ValueError, match="must be"):
         RedisLoadParameters(**parameters)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "text"),
+    [
+        ({"distribution": "pareto"}, "distribution: must be uniform, zipf, hot-set or sequential"),
+        ({"zipf_exponent": 1.1}, "zipf_exponent has no meaning with distribution: uniform; write zipf"),
+        ({"distribution": "zipf", "zipf_exponent": 9.0}, "zipf_exponent: must be at most 5"),
+        ({"distribution": "zipf", "hot_keys": "5%"}, "hot_keys has no meaning with distribution: zipf; write hot-set"),
+        ({"distribution": "hot-set", "hot_requests": "100%"}, "hot_requests: must be less than 100%"),
+        ({"value_range": {"least": "2KiB", "most": "1KiB"}}, "most must be at least least"),
+        ({"value_sizes": [{"size": "0B"}]}, "value_sizes[0].size: must be at least 1B"),
+        (
+            {"value_sizes": [{"size": "1B"}], "value_range": {"least": "1B", "most": "2B"}},
+            "give value_sizes or value_range, not both",
+        ),
+        ({"expire": "0s"}, "expire: must be at least 1ms"),
+        ({"write_ranges": "own"}, "write_ranges: must be shared or disjoint"),
+    ],
+)
+def test_wrong_combinations_of_the_load(parameters, text):
+    """Each with its place."""
+    with pytest.raises(RecipeError) as raised:
+        JobFactory().create_client(ClientEntry("load", kind="redis-load", targets={"main": "cache"}, parameters=parameters))
+    assert text in raised.value.text
 
 
 @pytest.mark.parametrize("weights", [{}, {"get": 0}, {"get": -1, "set": 2}])

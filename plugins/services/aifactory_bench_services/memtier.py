@@ -33,6 +33,7 @@ class MemtierParameters:
     value_size_bytes: SizeBytes = field(
         default=SizeBytes(64), validator=[validators.ge(SizeBytes(1)), validators.le(SizeBytes(512 << 20))]
     )
+    """Of each value."""
     pipeline: int = field(default=1, validator=[validators.ge(1), validators.le(10_000)])
     """Requests that are on their way at a time on one connection."""
 
@@ -46,6 +47,7 @@ class MemtierClient(Client):
     node_module = "aifactory_bench_services.memtier_node"
     targets: ClassVar = {"main": ("redis",)}
     default_image = "docker://redislabs/memtier_benchmark:latest"
+    credential_in_arguments = "memtier_benchmark takes a password no other way"
 
     def check_load(self, load: Load) -> None:
         """Refuse a load that the tool cannot offer.

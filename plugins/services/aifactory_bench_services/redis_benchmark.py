@@ -27,6 +27,7 @@ class RedisBenchmarkParameters:
     value_size_bytes: SizeBytes = field(
         default=SizeBytes(64), validator=[validators.ge(SizeBytes(1)), validators.le(SizeBytes(1 << 30))]
     )
+    """Of each value that is written."""
     pipeline: int = field(default=1, validator=[validators.ge(1), validators.le(10_000)])
     """Requests that are sent together on one connection."""
     requests: int | None = field(default=None, validator=validators.optional(validators.ge(1)))
@@ -42,6 +43,7 @@ class RedisBenchmarkClient(Client):
     node_module = "aifactory_bench_services.redis_benchmark_node"
     targets: ClassVar = {"main": ("redis",)}
     default_image = "docker://redis:7.4"
+    credential_in_arguments = "redis-benchmark takes a password no other way"
 
     def check_load(self, load: Load) -> None:
         """Refuse a load that the tool cannot offer.

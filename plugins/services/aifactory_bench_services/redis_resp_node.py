@@ -111,6 +111,18 @@ class Client:
         """Close the connection."""
         self._socket.close()
 
+    def detach(self) -> socket.socket:
+        """Return the socket, for one who reads it otherwise from now on; it is still closed by `close`."""
+        return self._socket
+
+    def send(self, data: bytes) -> None:
+        """Send commands whose replies are read elsewhere.
+
+        Raises:
+            OSError: the connection is dead.
+        """
+        self._socket.sendall(data)
+
     def ask(self, *arguments: Argument) -> Any:
         """Send one command and return its reply.
 
@@ -137,11 +149,13 @@ class Client:
             if reply is INCOMPLETE:
                 needed = after
                 continue
-            if isinstance(reply, ErrorReply):
-                raise reply
             found.append(reply)
             at, needed = after, after + 1
         del self._buffer[:at]
+        # Only now, when all are read: the next question is answered by its own reply.
+        for reply in found:
+            if isinstance(reply, ErrorReply):
+                raise reply
         return found
 
     def info(self, *sections: str) -> "dict[str, str]":

@@ -17,7 +17,7 @@ from aifactory_bench.node.endpoint import Endpoint
 from aifactory_bench.node.events import EventLog
 from aifactory_bench.node.load import run_load
 from aifactory_bench.node.measurement import Measurement
-from aifactory_bench_services import redis_node
+from aifactory_bench_services import redis_messages_node, redis_node
 from aifactory_bench_services.redis_resp_node import Client
 
 SECRET = "s3cret"
@@ -28,7 +28,7 @@ class Server:
 
     secret = SECRET
 
-    def __init__(self, program: str, folder: Path) -> None:
+    def __init__(self, program: str, folder: Path, *more: str) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
@@ -44,13 +44,14 @@ class Server:
             str(folder),
             "--requirepass",
             SECRET,
+            *more,
         ]
         self.process = subprocess.Popen(argv, stdout=subprocess.DEVNULL)
         self.endpoint = Endpoint("cache", 0, "127.0.0.1", port, f"redis://127.0.0.1:{port}", nonce=str(self.process.pid))
         deadline = time.monotonic() + 20
         while True:
             try:
-                redis_node.probe(self.endpoint, SECRET, {})
+                redis_node.probe(self.endpoint, SECRET, {"cluster": bool(more)})
             except NotReady:
                 assert time.monotonic() < deadline, "redis-server does not answer"
                 time.sleep(0.02)
@@ -85,9 +86,33 @@ def server(program: str, tmp_path: Path) -> Iterator[Server]:
 
 
 @pytest.fixture
+def cluster(program: str, tmp_path: Path) -> Iterator[list[Server]]:
+    """Three servers that are to be a cluster, and are none yet."""
+    started: list[Server] = []
+    for number in range(3):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            bus = str(probe.getsockname()[1])
+        started.append(Server(program, folder, "--cluster-enabled", "yes", "--cluster-port", bus))
+    yield started
+    for server in started:
+        server.close()
+
+
+@pytest.fixture
 def context_of(tmp_path: Path) -> Callable[..., Context]:
     def make(
-        server: Server, rank: int = 0, ranks: int = 1, reset: str = "none", secret: str = SECRET, **changes: Any
+        *servers: Server,
+        rank: int = 0,
+        ranks: int = 1,
+        reset: str = "none",
+        secret: str = SECRET,
+        kind: str = "redis-load",
+        service: "dict[str, Any] | None" = None,
+        only: "dict[str, Any] | None" = None,
+        **changes: Any,
     ) -> Context:
         load = {
             "process": "closed",
@@ -101,15 +126,16 @@ def context_of(tmp_path: Path) -> Callable[..., Context]:
         parameters: dict[str, Any] = {"operations": {"get": 10, "set": 1}, "keys": 500, "value_size_bytes": 20, "pipeline": 1}
         for name, value in changes.items():
             (parameters if name in parameters else load)[name] = value
+        parameters = {**parameters, **(only or {})} if kind == "redis-load" else dict(only or {})
         return Context(
             client="load",
-            kind="redis-load",
+            kind=kind,
             rank=rank,
             ranks=ranks,
             seed=3 + rank,
-            endpoints={"main": (server.endpoint,)},
+            endpoints={"main": tuple(server.endpoint for server in servers)},
             secrets={"main": secret},
-            service_parameters={},
+            service_parameters={"main": service or {}},
             parameters=parameters,
             load=load,
             point="p0000-r1",
@@ -128,7 +154,8 @@ def drive() -> Callable[..., Measurement]:
     """Returns a function: context, stop -> the load driven, on the keys as they are."""
 
     def drive(context: Context, stop: "Callable[[], str | None]" = lambda: None) -> Measurement:
-        return run_load(context, redis_node.driver(context), time.monotonic_ns() + 60_000_000, stop)
+        module = redis_node if context.kind == "redis-load" else redis_messages_node
+        return run_load(context, module.driver(context), time.monotonic_ns() + 150_000_000, stop)
 
     return drive
 

@@ -12,6 +12,7 @@ from aifactory_bench.node.contract import NotReady, PrepareError
 from aifactory_bench.node.endpoint import Endpoint
 from aifactory_bench_services import redis_node
 from aifactory_bench_services.redis_data_node import key_of, value_of
+from aifactory_bench_services.redis_resp_node import Client, ErrorReply, RespError, encode
 
 
 def endpoint_at(port: int) -> Endpoint:
@@ -102,20 +103,51 @@ def test_what_the_server_refuses_is_an_operation_too(server: Any, context_of: An
     assert after["operations"] - before["operations"] == result.counts.error + result.phase_counts["warmup"]["error"]
 
 
+def test_a_question_after_an_error_has_its_own_answer(server: Any) -> None:
+    """Whatever else came with the error."""
+    with Client(server.endpoint.host, server.endpoint.port, server.secret, 10) as client:
+        with pytest.raises(ErrorReply, match="unknown command"):
+            client.ask_many(encode("NONSENSE") + encode("ECHO", "a") + encode("NONSENSE"), 3)
+        assert client.ask("ECHO", "b") == b"b"
+
+
+def test_a_sample_is_of_now(server: Any) -> None:
+    """The same names each time, over one connection; a server that has gone is told, one that is back is found."""
+    first = redis_node.sample(server.endpoint, server.secret)
+    connections = server.ask("INFO", "stats").split(b"total_connections_received:")[1].split()[0]
+    server.ask("SET", "a", "b")
+    second = redis_node.sample(server.endpoint, server.secret)
+    assert first.keys() == second.keys()
+    assert (first["keys"], second["keys"]) == (0, 1)
+    assert (second["used_memory"] or 0) > 0
+    assert second["aof_current_size"] is None
+    assert (second["total_commands_processed"] or 0) > (first["total_commands_processed"] or 0)
+    assert (
+        int(server.ask("INFO", "stats").split(b"total_connections_received:")[1].split()[0]) == int(connections) + 2
+    )  # those of `ask`
+    server.ask("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    with pytest.raises((OSError, RespError)):
+        redis_node.sample(server.endpoint, server.secret)
+    assert redis_node.sample(server.endpoint, server.secret)["keys"] == 1
+
+
 # prepare
 
 
 def test_prepare_writes_exactly_the_keys(server: Any, context_of: Any) -> None:
     """All of them, of the asked size, and nothing else."""
     done = redis_node.prepare(context_of(server, keys=2345, value_size_bytes=33))
+    settings = done.pop("server_settings")
     assert done == {"keys": 2345, "keys_written": 2345, "keys_removed": 0, "value_size_bytes": 33}
+    assert settings["appendonly"] == "no"
+    assert settings["maxmemory-policy"] == "noeviction"
     assert server.ask("DBSIZE") == 2345
     assert server.ask("GET", "key:000000002344") == value_of(33)
 
 
 def test_ranks_write_ranges_that_make_the_whole(server: Any, context_of: Any) -> None:
     """In any order."""
-    counts = [redis_node.prepare(context_of(server, rank, 3, keys=100))["keys"] for rank in (2, 0, 1)]
+    counts = [redis_node.prepare(context_of(server, rank=rank, ranks=3, keys=100))["keys"] for rank in (2, 0, 1)]
     assert sorted(counts) == [33, 33, 34]
     assert server.ask("EXISTS", *map(key_of, range(100))) == 100
 
@@ -129,13 +161,21 @@ def test_prepare_does_not_write_twice(server: Any, context_of: Any) -> None:
     assert redis_node.prepare(context_of(server, value_size_bytes=21))["keys_written"] == 500
     assert server.ask("STRLEN", key_of(7)) == 21
     assert redis_node.prepare(context_of(server, reset="data", value_size_bytes=21))["keys_written"] == 500
+    # Back to the first size, which is no longer there.
+    assert redis_node.prepare(context_of(server))["keys_written"] == 500
+    assert server.ask("STRLEN", key_of(7)) == 20
+    assert redis_node.prepare(context_of(server, only={"expire_s": 50.0}))["keys_written"] == 500
+    assert redis_node.prepare(context_of(server))["keys_written"] == 500
+    assert server.ask("TTL", key_of(7)) == -1
 
 
 def test_fresh_data_is_without_keys_of_a_larger_key_space(server: Any, context_of: Any) -> None:
     """But with everything that is not ours; each rank removes its part."""
     redis_node.prepare(context_of(server, keys=3000))
     server.ask("SET", "key:other", "mine")
-    removed = [redis_node.prepare(context_of(server, rank, 2, reset="data", keys=1000))["keys_removed"] for rank in (0, 1)]
+    removed = [
+        redis_node.prepare(context_of(server, rank=rank, ranks=2, reset="data", keys=1000))["keys_removed"] for rank in (0, 1)
+    ]
     assert removed == [1000, 1000]
     assert server.ask("DBSIZE") == 1001
 

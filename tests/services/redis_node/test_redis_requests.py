@@ -10,13 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aifactory_bench.node.load import ALL
-from aifactory_bench_services.redis_data_node import value_of
-from aifactory_bench_services.redis_load_node import RedisLoad, uniform
+from aifactory_bench_services.redis_data_node import Sizes, value_of
+from aifactory_bench_services.redis_keys_node import uniform
+from aifactory_bench_services.redis_load_node import RedisLoad
 from aifactory_bench_services.redis_resp_node import INCOMPLETE, ErrorReply, RespError, encode, parse
 
 
 def connection(pipeline: int = 1, size: int = 5, keys: int = 10, sets: int = 1) -> Any:
-    return RedisLoad([("127.0.0.1", 1)], "", {"get": 1, "set": sets}, keys, size, pipeline).protocol(0)
+    return RedisLoad([("127.0.0.1", 1)], "", {"get": 1, "set": sets}, keys, Sizes((), size, size), pipeline).protocol(0)
 
 
 REPLIES = st.one_of(

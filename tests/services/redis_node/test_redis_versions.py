@@ -13,13 +13,14 @@ from aifactory_bench_services import redis_node
 
 PROGRAM = """
 import sys, time
+from dataclasses import replace
 from pathlib import Path
 from aifactory_bench.node.contract import Context
 from aifactory_bench.node.endpoint import Endpoint
 from aifactory_bench.node.events import EventLog
 from aifactory_bench.node.load import run_load
 from aifactory_bench.node.measurement import from_json, to_json
-from aifactory_bench_services import redis_node
+from aifactory_bench_services import redis_messages_node, redis_node
 
 port, secret, folder = int(sys.argv[1]), sys.argv[2], Path(sys.argv[3])
 endpoint = Endpoint("cache", 0, "127.0.0.1", port, "")
@@ -37,6 +38,21 @@ for load in ({"process": "closed", "concurrency": 4}, {"process": "poisson", "ra
         result = run_load(context, redis_node.driver(context), time.monotonic_ns() + 50_000_000, lambda: None)
         assert from_json(to_json(result)) == result
         assert result.status == "ok" and not result.errors and result.counts.ok > 30, result
+for kind, own in (("redis-pubsub", {"subscribers": 2}), ("redis-stream", {"consumers": 2, "read_count": 9, "max_length": 999})):
+    message = {"channels": 1, "message_size_bytes": 30, "pipeline": 1, **own}
+    context = replace(context, kind=kind, parameters=message)
+    redis_messages_node.prepare(context)
+    result = run_load(context, redis_messages_node.driver(context), time.monotonic_ns() + 150_000_000, lambda: None)
+    assert result.status == "ok" and not result.errors and result.metrics["lost"]["value"] == 0, result
+    assert result.distributions["delivery"]["histogram"]["count"] > 0, result
+for only in ({"distribution": "zipf"}, {"distribution": "hot-set", "value_range": {"least_bytes": 1, "most_bytes": 9}}):
+    more = {"operations": {"get": 1, "set": 1}, "keys": 70000, "value_size_bytes": 8, "pipeline": 2, "expire_s": 9.0, **only}
+    context = replace(context, kind="redis-load", parameters=more)
+    redis_node.prepare(context)
+    result = run_load(context, redis_node.driver(context), time.monotonic_ns() + 150_000_000, lambda: None)
+    assert result.status == "ok" and not result.errors and result.counts.ok, result
+assert redis_node.sample(endpoint, secret)["used_memory"] > 0
+redis_node._reserved.popitem()[1].close()
 print(redis_node.probe(endpoint, secret, {})["server_version"], redis_node.counters(endpoint, secret)["operations"])
 """
 
