@@ -81,7 +81,7 @@ def test_its_own_tests_pass(python):
         EXAMPLE / "pyproject.toml",
         EXAMPLE / "tests",
     )
-    assert "3 passed" in shown
+    assert "24 passed" in shown
 
 
 def test_a_loose_file_from_the_command_line(python, tmp_path):

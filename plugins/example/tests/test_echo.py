@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from aifactory_bench import BenchmarkOrchestrator, load_registry
+from aifactory_bench.testing.conformance import checks
 
 RECIPE = Path(__file__).parent.parent / "recipes" / "echo.yaml"
 
@@ -25,3 +26,15 @@ def test_the_recipe_measures_a_real_server(tmp_path, replicas):
     assert measurement.counts["ok"] > 250
     assert measurement.counts["error"] == 0
     assert measurement.unit == "line"
+
+
+@pytest.mark.parametrize(*checks("echo", recipes=[RECIPE], run=RECIPE))
+def test_the_server_does_what_every_service_must(check):
+    """The conformance suite, with a real start and stop."""
+    check()
+
+
+@pytest.mark.parametrize(*checks("echo-load", recipes=[RECIPE]))
+def test_the_load_does_what_every_client_must(check):
+    """The same for the client; `test_the_recipe_measures_a_real_server` runs it."""
+    check()
