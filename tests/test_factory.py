@@ -148,7 +148,7 @@ def test_one_service_and_one_client(build, site):
     assert (point.client, point.token, point.services, point.process) == ("load", client.token, (service.token,), "closed")
     assert point.client_parameters == {"depth": 1}
     assert point.service_parameters == {"cache": {"mode": "a", "size_bytes": 64}}
-    assert spec_of(client).monitors == {"node": {"interval_s": 1.0}}
+    assert spec_of(client).monitors == {"node": {"interval_s": 1.0}, "service": {"interval_s": 5.0}}
 
 
 def test_the_node_program_holds_the_products_modules(build):
@@ -308,6 +308,20 @@ def test_an_external_url_of_another_protocol_is_refused(build, monkeypatch):
         build(
             "services:\n  cache: {external: {url: 'http://127.0.0.1:6379'}}\nclients:\n  load: {kind: drive, target: cache}\n"
         )
+
+
+def test_https_is_http_to_a_client(build, monkeypatch):
+    """And only the reference of a secret is known: the plan has neither it nor the secret."""
+    monkeypatch.setattr(Store, "scheme", "http")
+    monkeypatch.setenv("AFB_TEST_TOKEN", "hunter2")
+    plan = build(
+        "services:\n  cache: {external: {url: 'https://api.example.org', secret: 'env:AFB_TEST_TOKEN'}}\n"
+        "clients:\n  load: {kind: drive, target: cache}\n"
+    )
+    target = spec_of(plan.jobs[0]).client.targets["main"]
+    assert (target.url, target.has_secret) == ("https://api.example.org", True)
+    assert "hunter2" not in plan_to_json(plan)
+    assert "AFB_TEST_TOKEN" not in plan_to_json(plan)
 
 
 def test_a_service_without_clients_lives_until_it_is_stopped(build):

@@ -36,6 +36,16 @@ def test_gpus_are_handed_on():
     assert "--nv" not in container_argv(APPTAINER, "docker://redis:7.4", ["x"], run_folder="/runs/r")
 
 
+def test_paths_of_a_job_are_bound_where_they_are():
+    """A model is seen under the path that the recipe names; one that cannot be bound is refused, and `host` binds nothing."""
+    argv = container_argv(APPTAINER, "docker://redis:7.4", ["x"], run_folder="/runs/r", binds=["/models/m", "/cache"])
+    assert argv[4:10] == ["--bind", "/runs/r", "--bind", "/models/m", "--bind", "/cache"]
+    assert container_argv(HOST, None, ["x"], run_folder="/runs/r", binds=["/models/m"]) == ["x"]
+    for path in ("models", "/a:b", "/a,b"):
+        with pytest.raises(SiteError, match="llm: apptainer cannot bind"):
+            container_argv(APPTAINER, "docker://redis:7.4", ["x"], run_folder="/runs/r", binds=[path], job="llm")
+
+
 def test_an_image_that_the_site_lacks_names_both():
     """The error says which image, which site, and where to add it."""
     with pytest.raises(SiteError, match=r"cache: site here has no image 'docker://mysql:8'; it has: docker://redis:7.4"):

@@ -23,7 +23,7 @@ def test_runs_is_made_absolute(tmp_path, monkeypatch):
     assert load_site("local", runs="here").runs == str(tmp_path / "here")
 
 
-@pytest.mark.parametrize("name", ["meluxina", "", "LOCAL"])
+@pytest.mark.parametrize("name", ["melluxina", "", "LOCAL"])
 def test_another_name_says_what_there_is(name):
     """One clear error; no half-feature."""
     with pytest.raises(UsageError, match="there is: local") as raised:

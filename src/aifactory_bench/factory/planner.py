@@ -8,19 +8,23 @@ from collections.abc import Set as AbstractSet
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from attrs import define, field
+from attrs import asdict
 
 from ..errors import RecipeError
 from ..jobs.base import parameters_to_json
 from ..jobs.client import Client, load_to_json, with_defaults
 from ..jobs.context import JobContext, job_token
 from ..jobs.service import Service
-from ..node.spec import PointSpec, TargetSpec
+from ..jobs.staging import STAGING_TIME_S, staging_of
+from ..node.load.schedule import offered_per_s
 from ..plan import Plan, PlannedJob, PlannedPoint
 from ..recipe.matrix import expand
 from ..recipe.model import ClientEntry, Recipe, ServiceEntry, Variant
 from ..script.bundle import build_node_program
 from ..sites.model import Site
+from .planned import PlannedClient, PlannedService, budgets_of, identity_of, number_of, paths_of, target_spec
+from .searches import check_alone, give_limits
+from .site_rules import RuleBook
 from .stages import Segment, Stage, stages_of
 from .targets import check_target
 
@@ -33,27 +37,6 @@ WAIT_MARGIN_S = 60.0
 """What a client waits for its services beyond their own time to get ready."""
 STOP_MARGIN_S = 60.0
 """Walltime for starting, stopping and collecting."""
-
-
-@define
-class _PlannedClient:
-    """A client job in the making."""
-
-    client: Client
-    segment: Segment
-    token: str
-    time_s: float
-    points: list[PointSpec] = field(factory=list)
-
-
-@define
-class _PlannedService:
-    """A service of a stage; an external one, and one that runs already, has no job here."""
-
-    entry: ServiceEntry
-    service: Service | None
-    token: str
-    parameters: Mapping[str, Any]
 
 
 class Planner:
@@ -83,10 +66,12 @@ class Planner:
         self._points: list[PlannedPoint] = []
         self._time_s: dict[str, float] = {}
         self._most_together = 0
+        self._staged: set[str] = set()
         self._parameters: dict[tuple[str, int], tuple[Any, dict[str, Any]]] = {}
         self._digest = ""
-        node = recipe.monitors.node
-        self._monitors = {} if node is None else {"node": {"interval_s": node.interval_s}}
+        self._rules = RuleBook(site)
+        watched = {"node": recipe.monitors.node, "service": recipe.monitors.service}
+        self._monitors = {name: {"interval_s": one.interval_s} for name, one in watched.items() if one is not None}
 
     def plan(self) -> Plan:
         """Return the plan."""
@@ -106,6 +91,7 @@ class Planner:
                 kept = stage if len(left) == len(stage.variants) else stages_of(left)[0]
                 before = self._add_stage(kept, suffix, before)
         self._refuse_same_tokens()
+        self._rules.raise_all()
         return Plan(
             run_id=self._run_id,
             recipe_name=self._recipe.name,
@@ -125,6 +111,7 @@ class Planner:
                 "recipe_sha256": hashlib.sha256(self._recipe.source.encode("utf-8", "surrogatepass")).hexdigest(),
                 "core": metadata.version("aifactory-bench"),
                 "plugins": {kind: registry.sources[kind] for kind in sorted(kinds) if kind in registry.sources},
+                **({"images": {name: asdict(image) for name, image in self._site.cached.items()}} if self._site.cached else {}),
             },
         )
 
@@ -137,9 +124,11 @@ class Planner:
     def _add_stage(self, stage: Stage, suffix: str, before: Mapping[str, int]) -> dict[str, int]:
         """Plan one stage's jobs and points; return token -> ranks of its jobs, which the next stage waits for."""
         services = {entry.name: self._service(entry, suffix) for entry in stage.variants[0].services}
+        staged = self._add_staging(services, suffix, before)
+        before = {**before, **staged}
         clients = [self._client(segment, suffix, services) for segment in stage.segments]
         self._add_points(stage, clients, services)
-        budgets_s = _budgets_s(clients)
+        budgets_s = budgets_of(clients)
         for made in clients:
             if made.client.resources.time_s is None:
                 points_s = sum(max(budgets_s[token, point.id] for token in point.participants) for point in made.points)
@@ -152,18 +141,32 @@ class Planner:
         ranks = {made.token: made.client.replicas for made in clients}
         ranks.update((planned.token, planned.service.replicas) for planned in services.values() if planned.service)
         self._most_together = max(self._most_together, len(ranks))
-        return ranks
+        return {**ranks, **staged}
 
-    def _service(self, entry: ServiceEntry, suffix: str) -> _PlannedService:
+    def _add_staging(self, services: Mapping[str, PlannedService], suffix: str, before: Mapping[str, int]) -> dict[str, int]:
+        """Plan the copying that services need, each target once in a plan; return token -> ranks."""
+        staged: dict[str, int] = {}
+        for planned in services.values():
+            job = staging_of(planned.entry, planned.service) if planned.service is not None else None
+            if job is None or self._staged.issuperset(job.paths):
+                continue
+            self._staged.update(job.paths)
+            self._add_job(job, f"{job.name}{suffix}", self._context(suffix, job.resources.time_s or STAGING_TIME_S, before))
+            staged[self._jobs[-1].token] = job.replicas
+        return staged
+
+    def _service(self, entry: ServiceEntry, suffix: str) -> PlannedService:
         if entry.external is not None:
-            return _PlannedService(entry, None, "", dict(entry.parameters))
+            ready_s = Service.default_ready_timeout_s if entry.ready.timeout_s is None else entry.ready.timeout_s
+            return PlannedService(entry, None, "", dict(entry.parameters), ready_s)
         service = self._factory.create_service(entry)
+        parameters, ready_s = parameters_to_json(service.parameters), service.ready_timeout_s
         if entry.name in self._running:
-            return _PlannedService(entry, None, self._running[entry.name], parameters_to_json(service.parameters))
+            return PlannedService(entry, None, self._running[entry.name], parameters, ready_s)
         token = job_token(self._run_id, f"{entry.name}{suffix}", self._attempt)
-        return _PlannedService(entry, service, token, parameters_to_json(service.parameters))
+        return PlannedService(entry, service, token, parameters, ready_s)
 
-    def _client(self, segment: Segment, suffix: str, services: Mapping[str, _PlannedService]) -> _PlannedClient:
+    def _client(self, segment: Segment, suffix: str, services: Mapping[str, PlannedService]) -> PlannedClient:
         entry = segment.entries[0]
         client = self._factory.create_client(entry)
         for role, name in entry.targets.items():
@@ -177,12 +180,12 @@ class Planner:
         if client.image is None:
             target = services[next(iter(entry.targets.values()))]
             client.image = target.entry.image or (target.service.image if target.service else None)
-        token = job_token(self._run_id, f"{entry.name}{suffix}{_number(segment)}", self._attempt)
-        return _PlannedClient(client, segment, token, entry.resources.time_s or 0.0)
+        token = job_token(self._run_id, f"{entry.name}{suffix}{number_of(segment)}", self._attempt)
+        return PlannedClient(client, segment, token, entry.resources.time_s or 0.0)
 
-    def _add_points(self, stage: Stage, clients: list[_PlannedClient], services: Mapping[str, _PlannedService]) -> None:
+    def _add_points(self, stage: Stage, clients: list[PlannedClient], services: Mapping[str, PlannedService]) -> None:
         service_parameters = {name: planned.parameters for name, planned in services.items()}
-        at: list[dict[str, _PlannedClient]] = [{} for _ in stage.variants]
+        at: list[dict[str, PlannedClient]] = [{} for _ in stage.variants]
         for made in clients:
             for position in range(made.segment.first, made.segment.first + len(made.segment.entries)):
                 at[position][made.segment.client] = made
@@ -190,22 +193,22 @@ class Planner:
             for entry in variant.clients:
                 made = by_client[entry.name]
                 depth = stage.depths[entry.name]
-                together = {
-                    other.token: other.client.replicas for name, other in by_client.items() if stage.depths[name] == depth
-                }
+                with_it = {name: other for name, other in by_client.items() if stage.depths[name] == depth}
+                check_alone(entry, with_it)
+                together = {other.token: other.client.replicas for other in with_it.values()}
                 self._add_point(variant, entry, made, together, service_parameters, services)
 
     def _add_point(
         self,
         variant: Variant,
         entry: ClientEntry,
-        made: _PlannedClient,
+        made: PlannedClient,
         together: Mapping[str, int],
         service_parameters: Mapping[str, Mapping[str, Any]],
-        services: Mapping[str, _PlannedService],
+        services: Mapping[str, PlannedService],
     ) -> None:
         parameters, parameters_json = self._client_parameters(entry, type(made.client))
-        load = with_defaults(entry.load)
+        load = with_defaults(entry.load, type(made.client))
         load_json = load_to_json(load)
         point = made.client.compose_point(
             self._site,
@@ -217,6 +220,7 @@ class Planner:
             repetition=variant.repetition,
             reset=self._recipe.repetitions.reset,
         )
+        give_limits(point, self._recipe.limits)
         made.points.append(point)
         self._points.append(
             PlannedPoint(
@@ -228,12 +232,13 @@ class Planner:
                 kind=entry.kind,
                 token=made.token,
                 ranks=made.client.replicas,
-                offered_per_s=None if load.process == "closed" else load.rate_per_s,
+                # A trace lies on the node, and a search has many rates.
+                offered_per_s=None if load.trace or load.search else offered_per_s(load_json),
                 process=load.process,
                 load=load_json,
                 client_parameters=parameters_json,
                 service_parameters=service_parameters,
-                services=tuple(_identity(services[name]) for name in entry.targets.values()),
+                services=tuple(identity_of(services[name]) for name in entry.targets.values()),
             )
         )
 
@@ -246,19 +251,19 @@ class Planner:
             self._parameters[key] = (parameters, parameters_to_json(parameters))
         return self._parameters[key]
 
-    def _wait_s(self, made: _PlannedClient, services: Mapping[str, _PlannedService]) -> float:
+    def _wait_s(self, made: PlannedClient, services: Mapping[str, PlannedService]) -> float:
         """Return how long a client waits: for services that start it may be early, one that runs already must answer."""
-        targets = [services[name].entry for name in made.client.services.values()]
-        margin_s = 0.0 if all(entry.external is not None for entry in targets) else WAIT_MARGIN_S
-        return max(entry.ready.timeout_s for entry in targets) + margin_s
+        targets = [services[name] for name in made.client.services.values()]
+        margin_s = 0.0 if all(target.entry.external is not None for target in targets) else WAIT_MARGIN_S
+        return max(target.ready_s for target in targets) + margin_s
 
     def _add_service_job(
-        self, planned: _PlannedService, service: Service, suffix: str, clients: list[_PlannedClient], before: Mapping[str, int]
+        self, planned: PlannedService, service: Service, suffix: str, clients: list[PlannedClient], before: Mapping[str, int]
     ) -> None:
         users = [made for made in clients if planned.entry.name in made.client.services.values()]
         # One that no client measures is there for the others, and ends with them.
         lives_for = users or clients
-        ready_s = planned.entry.ready.timeout_s
+        ready_s = planned.ready_s
         time_s = service.resources.time_s or max(
             self._site.time_default_s or SERVICE_TIME_S, ready_s + sum(made.time_s for made in clients) + STOP_MARGIN_S
         )
@@ -273,10 +278,10 @@ class Planner:
 
     def _add_client_job(
         self,
-        made: _PlannedClient,
+        made: PlannedClient,
         suffix: str,
-        clients: list[_PlannedClient],
-        services: Mapping[str, _PlannedService],
+        clients: list[PlannedClient],
+        services: Mapping[str, PlannedService],
         before: Mapping[str, int],
     ) -> None:
         client, segment = made.client, made.segment
@@ -286,9 +291,9 @@ class Planner:
             continues = other.segment.client == segment.client and other.segment.number == segment.number - 1
             if follows or continues:
                 after[other.token] = other.client.replicas
-        targets = {role: _target(services[name]) for role, name in client.services.items()}
+        targets = {role: target_spec(services[name]) for role, name in client.services.items()}
         context = self._context(
-            f"{suffix}{_number(segment)}",
+            f"{suffix}{number_of(segment)}",
             made.time_s,
             after,
             targets=targets,
@@ -297,7 +302,7 @@ class Planner:
         )
         self._add_job(
             client,
-            f"{client.name}{suffix}{_number(segment)}",
+            f"{client.name}{suffix}{number_of(segment)}",
             context,
             submit=segment.entries[0].submit,
             services=tuple(dict.fromkeys(target.token for target in targets.values() if target.token)),
@@ -330,6 +335,8 @@ class Planner:
             )
         script = job.compose(self._site, context)
         self._time_s[script.token] = context.time_s
+        options = script.options() if self._site.submitter == "slurm" else {}
+        self._rules.check(job, options, context.time_s)
         self._jobs.append(
             PlannedJob(
                 name=name,
@@ -344,7 +351,8 @@ class Planner:
                 memory_bytes=job.resources.memory_bytes,
                 nodes=job.resources.nodes,
                 gpus=job.resources.gpus,
-                options=script.options() if self._site.submitter == "slurm" else {},
+                options=options,
+                paths=paths_of(job, self._site, contained=bool(script.argv) or any(point.commands for point in context.points)),
                 **more,
             )
         )
@@ -363,26 +371,3 @@ class Planner:
 def point_id(variant: Variant) -> str:
     """Return what a point is called in one repetition: `p0003-r1`."""
     return f"p{variant.index:04d}-r{variant.repetition}"
-
-
-def _number(segment: Segment) -> str:
-    return f"-{segment.number}" if segment.number else ""
-
-
-def _budgets_s(clients: list[_PlannedClient]) -> dict[tuple[str, str], float]:
-    """Return how long a point may take each client, by token and point; those that meet wait for the slowest of them."""
-    return {(made.token, point.id): point.budget_s for made in clients for point in made.points}
-
-
-def _identity(planned: _PlannedService) -> str:
-    return planned.token if planned.entry.external is None else planned.entry.external.url
-
-
-def _target(planned: _PlannedService) -> TargetSpec:
-    return TargetSpec(
-        service=planned.entry.name,
-        token=planned.token,
-        replicas=1 if planned.entry.external is not None else planned.entry.replicas,
-        parameters=dict(planned.parameters),
-        url=None if planned.entry.external is None else planned.entry.external.url,
-    )

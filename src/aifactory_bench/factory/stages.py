@@ -6,7 +6,8 @@ from itertools import groupby
 from attrs import evolve, frozen
 
 from ..errors import RecipeError
-from ..recipe.model import ClientEntry, Load, Variant
+from ..recipe.load_model import Load
+from ..recipe.model import ClientEntry, Variant
 
 
 @frozen

@@ -36,6 +36,8 @@ def check_target(
     schemes = {known[name].scheme for name in allowed if name in known}
     if target.external is None or not schemes or "tcp" in schemes:
         return
+    if "http" in schemes:
+        schemes.add("https")
     if target.external.url.partition("://")[0] not in schemes:
         raise RecipeError(
             f"services.{target.name}.external.url: {target.external.url} is of another protocol than "

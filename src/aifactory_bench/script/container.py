@@ -10,15 +10,23 @@ _PREFIXES = {"apptainer": "APPTAINERENV_", "singularity": "SINGULARITYENV_"}
 
 
 def container_argv(
-    site: Site, image: str | None, argv: Sequence[str], *, run_folder: str, gpus: int = 0, job: str = ""
+    site: Site,
+    image: str | None,
+    argv: Sequence[str],
+    *,
+    run_folder: str,
+    gpus: int = 0,
+    job: str = "",
+    binds: Sequence[str] = (),
 ) -> list[str]:
     """Return an encoded command as it runs on the site: as it is on `host`, inside the image otherwise.
 
-    An image is a reference that the site has a file for, or the absolute path of a file on the site.
-    The container sees the run folder, at the same path, and neither the home folder nor the environment of the node.
+    An image is a reference that the site has a file for, in its profile or in its cache, or the absolute path of a file there.
+    The container sees the run folder and `binds`, at the same paths, and neither the home folder nor the environment of the
+    node.
 
     Raises:
-        SiteError: there is no image, the site does not have it, or the run folder cannot be bound.
+        SiteError: there is no image, the site does not have it, or a folder cannot be bound.
     """
     if site.runtime == "host":
         return list(argv)
@@ -28,8 +36,15 @@ def container_argv(
             "keep runs in a folder without these characters",
         )
     head = [site.runtime, "exec", "--cleanenv", "--no-home", "--bind", run_folder]
+    for path in binds:
+        if not path.startswith("/") or any(character in path for character in ",:"):
+            raise SiteError(
+                f"{job}: {site.runtime} cannot bind {path!r}",
+                "a path that a container is to see is absolute, without ',' and ':'",
+            )
+        head += ["--bind", path]
     if gpus:
-        head.append("--nv")
+        head.append("--rocm" if site.rules.gpu_vendor == "amd" else "--nv")
     return [placeholders.literal(part) for part in (*head, _image_path(site, image, job))] + list(argv)
 
 
@@ -51,11 +66,12 @@ def _image_path(site: Site, image: str | None, job: str) -> str:
         )
     if image.startswith("/"):
         return image
-    try:
+    if image in site.images:
         return site.images[image]
-    except KeyError:
-        known = ", ".join(sorted(site.images)) or "none"
-        raise SiteError(
-            f"{job}: site {site.name} has no image {image!r}; it has: {known}",
-            f"add the image's path to `images` of site {site.name}",
-        ) from None
+    if image in site.cached:
+        return site.cached[image].path
+    known = ", ".join(sorted({*site.images, *site.cached})) or "none"
+    raise SiteError(
+        f"{job}: site {site.name} has no image {image!r}; it has: {known}",
+        f"fetch it with `aifactory-bench images pull {image} --site {site.name}`, or add its path to `images` of the site",
+    )

@@ -3,20 +3,43 @@
 import math
 import re
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from ..errors import SiteError
 from ..recipe.model import Resources
+from ..sites.rules import NodeShape, Rules
 from ..slurm.options import check_options
+from .ruled import with_rules
 
 WARNING_S = 120
 """Longest time from the walltime warning (USR1) to the end."""
 _PLAIN = re.compile(r"[A-Za-z0-9_@%+=:,./-]+")
+_NO_RULES = Rules()
+_NOTHING_KNOWN: Mapping[str, NodeShape] = MappingProxyType({})
 
 
 def header_options(
-    *, token: str, log: str, time_s: float, ranks: int, resources: Resources, scheduler: Mapping[str, str]
+    *,
+    token: str,
+    log: str,
+    time_s: float,
+    ranks: int,
+    resources: Resources,
+    scheduler: Mapping[str, str],
+    rules: Rules = _NO_RULES,
+    shapes: Mapping[str, NodeShape] = _NOTHING_KNOWN,
 ) -> dict[str, str | None]:
     """Return what the scheduler is asked for: long name -> value, None for an option without one.
+
+    Args:
+        token: the job's name.
+        log: path of its output.
+        time_s: walltime.
+        ranks: processes, over all nodes.
+        resources: of the recipe.
+        scheduler: options of the site.
+        rules: of the site.
+        shapes: partition -> what its nodes have.
 
     Raises:
         SiteError: the site sets an option that is not its to set.
@@ -37,19 +60,16 @@ def header_options(
         "ntasks": str(ranks),
         "ntasks-per-node": str(tasks_per_node),
     }
-    if resources.cpus is not None:
-        options["cpus-per-task"] = str(max(1, resources.cpus // tasks_per_node))
-    if resources.memory_bytes is not None:
-        options["mem"] = f"{math.ceil(resources.memory_bytes / (1 << 20))}M"
-    if resources.gpus:
-        options["gpus-per-node"] = str(resources.gpus)
     try:
-        options.update(sorted(check_options(scheduler, "site").items()))
+        further = dict(sorted(check_options(scheduler, "site").items()))
     except ValueError as error:
         raise SiteError(f"options of Slurm in the site's profile: {error}") from None
     wanted = {name: value for name, value in resources.slurm.items() if value is not False}
-    options.update(sorted(check_options(wanted, "recipe").items()))
-    return options
+    further.update(sorted(check_options(wanted, "recipe").items()))
+    ruled = with_rules(further, resources, rules, shapes, count=nodes, tasks_per_node=tasks_per_node)
+    if "gres" in ruled and "gres" in further:
+        ruled["gres"] = f"{ruled['gres']},{further.pop('gres')}"
+    return {**options, **ruled, **further}
 
 
 def header_lines(options: Mapping[str, str | None]) -> list[str]:

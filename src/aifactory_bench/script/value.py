@@ -8,8 +8,10 @@ from attrs import field, frozen
 from ..errors import UsageError
 from ..node.spec import Spec, spec_to_json
 from ..recipe.model import VARIABLE, Resources
+from ..sites.rules import NodeShape, Rules
 from .commands import Argument, Command, Joined, Placeholder
 from .header import header_lines, header_options
+from .ruled import srun_words
 
 _DELIMITER = "AFB_SPECIFICATION"
 _KEYWORDS = frozenset(
@@ -42,6 +44,10 @@ class Script:
     """What supervise runs, encoded; empty for a client."""
     srun: bool = False
     """Whether ranks are started by `srun`; otherwise the node side starts them."""
+    rules: Rules = field(factory=Rules)
+    """Of the site."""
+    shapes: Mapping[str, NodeShape] = field(factory=dict)
+    """Partition -> what its nodes have."""
 
     def options(self) -> "dict[str, str | None]":
         """Return what the scheduler is asked for: long name -> value, None for an option without one.
@@ -56,6 +62,8 @@ class Script:
             ranks=self.spec.ranks,
             resources=self.resources,
             scheduler=self.scheduler,
+            rules=self.rules,
+            shapes=self.shapes,
         )
 
     def text(self) -> str:
@@ -65,7 +73,8 @@ class Script:
             SiteError: the site sets a scheduler option that is not its to set.
             UsageError: a text cannot stand in a command at all.
         """
-        lines = ["#!/bin/bash", *header_lines(self.options())]
+        options = self.options()
+        lines = ["#!/bin/bash", *header_lines(options)]
         lines += ["", "set -eu"]
         site = [*self.setup, *(f"module load {_quoted(name)}" for name in self.modules)]
         if site:
@@ -81,21 +90,20 @@ class Script:
             spec_to_json(self.spec),
             _DELIMITER,
             'mv -f "$AFB_JOB_DIR/spec.json.$$" "$AFB_JOB_DIR/spec.json"',
-            "exec " + self._last_line(),
         ]
+        if self.rules.cpus_per_task_export and "cpus-per-task" in options:
+            lines.append(f"export SRUN_CPUS_PER_TASK={options['cpus-per-task']}  # srun does not take it from the job")
+        lines.append("exec " + self._last_line(options))
         return "\n".join(lines) + "\n"
 
-    def _last_line(self) -> str:
+    def _last_line(self, options: Mapping[str, str | None]) -> str:
         node = f'{_quoted(self.python)} "$AFB_RUN_DIR/node-{self.node_digest}.pyz"'
         supervise = f'{node} supervise "$AFB_JOB_DIR/spec.json"'
         if self.argv:
             supervise += " -- " + " ".join(_quoted(argument) for argument in self.argv)
-        if self.spec.ranks == 1:
-            return supervise
         if self.srun:
-            # sbatch's --export=NONE reaches srun through SLURM_EXPORT_ENV; the ranks need what this script has set.
-            return f"srun --ntasks={self.spec.ranks} --export=ALL --kill-on-bad-exit=0 {supervise}"
-        return f"{node} ranks {self.spec.ranks} -- {supervise}"
+            return " ".join([*srun_words(self.rules, options, self.spec.ranks), supervise])
+        return supervise if self.spec.ranks == 1 else f"{node} ranks {self.spec.ranks} -- {supervise}"
 
 
 def _setup_line(command: Command) -> str:

@@ -6,6 +6,9 @@ from typing import Literal, Optional
 from attrs import evolve, field, frozen
 from attrs.validators import ge, gt, le, optional
 
+from .billing import Billing
+from .rules import Fact, NodeShape, Rules
+
 
 @frozen
 class Login:
@@ -26,6 +29,19 @@ class Login:
     def _check_host(self, _attribute: object, value: str) -> None:
         if not value or value.startswith("-") or not value.isprintable() or " " in value:
             raise ValueError(f"must be the name of a host, or of an entry in ~/.ssh/config; found {value!r}")
+
+
+@frozen
+class CachedImage:
+    """An image of the site's cache, as it was recorded when it came there."""
+
+    path: str
+    """Of its file, on the site."""
+    digest: str
+    """`sha256:...` of the file."""
+    size_bytes: int
+    modified_s: int
+    """Time of the file's last change, seconds since 1970."""
 
 
 @frozen
@@ -61,6 +77,34 @@ class Site:
     """How long a submission with an unknown outcome is looked for before it is made again."""
     file: Optional[str] = None
     """Of its profile, absolute."""
+    rules: Rules = field(factory=Rules)
+    """What jobs must be like there."""
+    nodes: Mapping[str, NodeShape] = field(factory=dict)
+    """Partition -> what one of its nodes has."""
+    billing: Optional[Billing] = None
+    """None: not known."""
+    images_cache: Optional[str] = None
+    """Folder on the site for SIF files. None: beside the run folders."""
+    cached: Mapping[str, CachedImage] = field(factory=dict)
+    """Image reference -> what the cache has; looked up before a plan is made, and in no profile."""
+    paths: Mapping[str, str] = field(factory=dict)
+    """Further folders on the site by name, such as `scratch` and `project`."""
+    interfaces: "tuple[str, ...]" = ()
+    """Network interfaces of the fast network on the nodes."""
+    notes: Mapping[str, str] = field(factory=dict)
+    """Subject -> what else is good to know."""
+    facts: Mapping[str, Fact] = field(factory=dict)
+    """Path of a part of the profile, such as `rules.whole_nodes` or `login` -> where it was read."""
+    unknown: "tuple[str, ...]" = ()
+    """Paths of parts that nobody has found out yet."""
+
+    def fact(self, path: str) -> Fact:
+        """Return where a part of the profile comes from: its own fact, that of what holds it, or the profile's file."""
+        parts = path.split(".")
+        for length in range(len(parts), 0, -1):
+            if (found := self.facts.get(".".join(parts[:length]))) is not None:
+                return found
+        return Fact(self.file or "built in", verified=True)
 
 
 def without_nodes(site: Site, nodes: Sequence[str]) -> Site:

@@ -36,6 +36,7 @@ cat > "$AFB_JOB_DIR/spec.json.$$" <<'AFB_SPECIFICATION'
     "NAME": "a@@b"
   },
   "files": [],
+  "fabric": {},
   "service": null,
   "client": {
     "targets": {
@@ -44,7 +45,8 @@ cat > "$AFB_JOB_DIR/spec.json.$$" <<'AFB_SPECIFICATION'
         "token": "afb-r-cache-0",
         "replicas": 1,
         "parameters": {},
-        "url": null
+        "url": null,
+        "has_secret": false
       }
     },
     "points": [
@@ -75,6 +77,7 @@ cat > "$AFB_JOB_DIR/spec.json.$$" <<'AFB_SPECIFICATION'
     "wait_timeout_s": 60.0,
     "mode": "tool"
   },
+  "image": null,
   "v": 1
 }
 AFB_SPECIFICATION

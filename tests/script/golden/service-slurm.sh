@@ -45,6 +45,7 @@ cat > "$AFB_JOB_DIR/spec.json.$$" <<'AFB_SPECIFICATION'
   "monitors": {},
   "environment": {},
   "files": [],
+  "fabric": {},
   "service": {
     "clients": {},
     "ready_timeout_s": 5.0,
@@ -53,10 +54,13 @@ cat > "$AFB_JOB_DIR/spec.json.$$" <<'AFB_SPECIFICATION'
     "port": null,
     "parameters": {},
     "prepare": [],
+    "model_pull": [],
     "stop_signal": "TERM",
-    "stop_timeout_s": 10.0
+    "stop_timeout_s": 10.0,
+    "once": false
   },
   "client": null,
+  "image": null,
   "v": 1
 }
 AFB_SPECIFICATION
