@@ -4,15 +4,22 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Most tests wait for what they have started: two at a time take little more than half as long, and times stay as they are.
+TEST_PROCESSES ?= 2
 
-.PHONY: demo test dev cluster-up cluster-down clean
+.PHONY: demo test llama-server dev cluster-up cluster-down clean
 
 demo: $(VENV)/.demo
 	@$(BIN)/aifactory-bench run recipes/quickstart.yaml || [ $$? -eq 3 ]  # numbers to mistrust are no failure of make
 
-test: $(VENV)/.tests
+test: llama-server $(VENV)/.tests
+	@PYTHON=$(BIN)/python .ci/chroma-server || [ "$$CI" != true ]  # without it its tests are left out
+	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
+
+# Compiled for minutes the first time: begun before anything else, behind it, and ended with this make at the latest.
+llama-server: | $(VENV)/.created
 	@.ci/servers
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@PYTHON=$(BIN)/python .ci/llm-servers behind $$PPID
 
 # As root every host has an address of its own; ACCOUNTING=1 adds slurmdbd and MariaDB. docs/test-bed.md says more.
 cluster-up:
@@ -51,4 +58,4 @@ $(VENV)/.dev: $(VENV)/.tests
 	@touch $@
 
 clean:
-	rm -rf "$(VENV)" .nox dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf "$(VENV)" .venv-* .nox dist docs/_build .mypy_cache .ruff_cache .pytest_cache .hypothesis

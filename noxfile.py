@@ -37,6 +37,14 @@ def slow(session: nox.Session) -> None:
     session.run("pytest", "-m", "slow", "--timeout=1800", *session.posargs)
 
 
+@nox.session(python="3.11")
+def vllm(session: nox.Session) -> None:
+    """Run the tests against a real vLLM on the CPU; the first time 800 MB are downloaded."""
+    install(session, "tests")
+    session.run(".ci/llm-servers", "vllm", external=True, env={"PYTHON": "python"})
+    session.run("pytest", "-m", "vllm", "--timeout=600", *session.posargs)
+
+
 @nox.session
 def shell_cases(session: nox.Session) -> None:
     """Send 100,000 hostile recipe strings through rendered scripts and real bash."""
@@ -67,6 +75,13 @@ def layers(session: nox.Session) -> None:
     """Check that imports run one way, and that products use public names only."""
     install(session, "lint")
     session.run("lint-imports", "--no-cache")
+
+
+@nox.session
+def new_service(session: nox.Session) -> None:
+    """Write a starting service plugin into ./NAME: `nox -s new_service -- NAME`."""
+    install(session)
+    session.run("python", "-m", "aifactory_bench.testing.new_service", *session.posargs)
 
 
 @nox.session

@@ -1,7 +1,10 @@
 """What every test gets: a home of its own, loopback only, and no process left behind."""
 
+import fcntl
+import functools
 import os
 import pwd
+import re
 import shutil
 import signal
 import socket
@@ -11,12 +14,16 @@ import uuid
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 _MARK = "AIFACTORY_BENCH_TEST"
 _LEFT_S = 5.0
 """How long processes of a test may take to go."""
+_ROOT = Path(__file__).parents[1]
+_COMPILED_S = 900.0
+"""How long the compiler of llama-server may take from the first test that needs it."""
 
 
 @pytest.fixture(autouse=True)
@@ -102,3 +109,96 @@ def python_of() -> Callable[[str], str]:
         pytest.skip(f"Python {version} is not installed")
 
     return find
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put last what needs a server that may still be in the compiler's hands."""
+    items.sort(key=_needs_llama)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Wait for that server, if it is being made: before the time limit of the test begins."""
+    if _needs_llama(item):
+        _wait_for_llama(item.config)
+    return (yield)
+
+
+@pytest.fixture(scope="session")
+def llama_server() -> Path:
+    """The program of a real llama.cpp server, in a folder with its libraries and nothing else."""
+    program = _ROOT / ".venv-llama/bin/llama-server"
+    if not program.exists() or not list(_ROOT.glob(".venv-llama/made-*")):
+        text = "llama-server is not there: `.ci/llm-servers llama` compiles it in minutes, and needs g++"
+        if os.environ.get("CI") != "true":
+            pytest.skip(text)
+        log = _ROOT / ".venv-llama.log"
+        said = log.read_text(errors="replace").splitlines()[-20:] if log.exists() else ["it was not begun"]
+        pytest.fail("\n".join([text, f"{log.name} ends with:", *said]))
+    return program.resolve()
+
+
+class Timing(NamedTuple):
+    """What llama-server says of one request in its log."""
+
+    prompt_ms: float
+    prompt_tokens: int
+    """That it worked on: without those that it had from the request before."""
+    output_ms: float
+    """From the first token to the last one."""
+    output_tokens: int
+
+
+@pytest.fixture(scope="session")
+def llama_timings() -> Callable[[Path], list[Timing]]:
+    """Returns a function: log of llama-server -> all requests that it ended, in the order of their ends."""
+    line = re.compile(r"task +(\d+) \| +(?:prompt eval|eval) time = +([0-9.]+) ms / +(\d+) tokens")
+
+    def read(log: Path) -> list[Timing]:
+        found: dict[str, list[float]] = {}
+        for task, took_ms, tokens in line.findall(log.read_text(errors="replace")):
+            found.setdefault(task, []).extend((float(took_ms), int(tokens)))
+        return [Timing(*numbers) for numbers in found.values()]
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(llama_server: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Returns a function: shape of `services/llm/tiny_model.py` -> file of a random model for llama-server."""
+    folder = tmp_path_factory.mktemp("models")
+
+    def make(shape: str) -> Path:
+        path = folder / f"{shape}.gguf"
+        if not path.exists():
+            maker = Path(__file__).parent / "services/llm/tiny_model.py"
+            subprocess.run([_ROOT / ".venv-llama/bin/python", maker, "gguf", path, shape], check=True)
+        return path
+
+    return make
+
+
+def _needs_llama(item: pytest.Item) -> bool:
+    return "llama_server" in getattr(item, "fixturenames", ())
+
+
+@functools.cache
+def _wait_for_llama(config: pytest.Config) -> None:
+    began = time.monotonic()
+    while _llama_is_being_made() and time.monotonic() < began + _COMPILED_S:
+        time.sleep(0.5)
+    waited_s = time.monotonic() - began
+    if waited_s > 1 and (reporter := config.pluginmanager.get_plugin("terminalreporter")):
+        reporter.write_line(f"\nwaited {waited_s:.0f} s for the compiler of llama-server")
+
+
+def _llama_is_being_made() -> bool:
+    try:
+        with (_ROOT / ".venv-llama.lock").open() as lock:  # held by the one who makes it
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

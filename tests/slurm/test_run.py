@@ -5,8 +5,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -43,49 +41,6 @@ def recipe(tmp_path):
         return path
 
     return write
-
-
-@pytest.fixture
-def site(cluster, tmp_path):
-    """A user's home from which one gets to the cluster, and a function that writes a site profile; returns its path."""
-    cluster.give_ssh(tmp_path / "home")
-
-    def write(runtime="host", **more):
-        keys = {"file_lag": "2s", "unsure": "3s", **more}
-        path = tmp_path / f"site-{runtime}.yaml"
-        path.write_text(cluster.profile(runtime).read_text() + "".join(f"{key}: {value}\n" for key, value in keys.items()))
-        return path
-
-    return write
-
-
-@pytest.fixture
-def command(tmp_path):
-    """Start the command line as a process."""
-    started = []
-
-    def start(*arguments, runs="runs"):
-        argv = [sys.executable, "-m", "aifactory_bench", *map(str, arguments), "--runs-dir", str(tmp_path / runs)]
-        child = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        started.append(child)
-        return child
-
-    yield start
-    for child in started:
-        child.kill()
-        child.communicate()
-
-
-@pytest.fixture
-def cli(command):
-    """Run the command line to its end; returns exit code, standard output, standard error."""
-
-    def run(*arguments, timeout=150, **options):
-        child = command(*arguments, **options)
-        out, err = child.communicate(timeout=timeout)
-        return child.returncode, out, err
-
-    return run
 
 
 def until(condition, limit_s=60.0):
