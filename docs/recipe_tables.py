@@ -6,15 +6,16 @@ from typing import Any
 
 import attrs
 
-from aifactory_bench.recipe import model
+from aifactory_bench.recipe import load_model, model
 from aifactory_bench.recipe.fields import Key, anything, bounds, choices, described, keys_of, mapping_types, texts_of
 from aifactory_bench.results.validity import CHECKS
+from aifactory_bench.sites import billing, rules
 from aifactory_bench.sites.model import Login
 from aifactory_bench.sites.profile import SiteFile
 from aifactory_bench.units import QUANTITIES, DurationS, Share, format_duration
 
 PAGES = [Path(__file__).with_name(name) for name in ("recipes.md", "sites.md")]
-_CLASSES = {**vars(model), "SiteFile": SiteFile, "Login": Login}
+_CLASSES = {**vars(model), **vars(load_model), **vars(billing), **vars(rules), "SiteFile": SiteFile, "Login": Login}
 _TABLE = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
 

@@ -7,7 +7,8 @@ Blocks of a page run from top to bottom in one folder. What a language means:
 - `console`: each `$ command` is run; the lines below are what it prints, `...` standing for anything, `[2]` for its exit code;
 - `sh`: is run by bash; `json`, `toml`: must be that; anything else is only text.
 
-A block below a comment that begins with `<!-- not run:` is left alone; the comment says why.
+A block below a comment that begins with `<!-- not run:` is left alone; the comment says why. One below
+`<!-- needs: PROGRAM -->` is left alone where the program is not installed, but never with CI=true.
 Output of `--help` is brought up to date by `AFB_UPDATE_DOCS=1 pytest tests/test_docs.py`.
 """
 
@@ -60,11 +61,17 @@ def _blocks(page: Path) -> Iterator[Block]:
             first = number + 1
             number = next(at for at in range(first, len(lines)) if lines[at].strip() == fence[2])
             text = "\n".join(inner.removeprefix(fence[1]) for inner in lines[first:number]) + "\n"
-            yield Block(page, first + 1, (fence[3].split() or ["text"])[0], text, comment.startswith("<!-- not run:"))
+            yield Block(page, first + 1, (fence[3].split() or ["text"])[0], text, _is_left_alone(comment))
             comment = ""
         elif line.strip():
             comment = line.strip()
         number += 1
+
+
+def _is_left_alone(comment: str) -> bool:
+    needed = re.match(r"<!-- needs: (\S+)", comment)
+    missing = needed is not None and shutil.which(needed[1]) is None and os.environ.get("CI") != "true"
+    return missing or comment.startswith("<!-- not run:")
 
 
 @pytest.fixture

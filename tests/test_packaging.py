@@ -34,7 +34,9 @@ def test_wheel_holds_every_module_and_nothing_else(wheel: zipfile.ZipFile) -> No
     assert {name for name in names if name.endswith(".py")} == modules
     programs = {str(path.relative_to(part.parent)) for part in parts for path in part.rglob("*.sh")}
     assert {name for name in names if name.endswith(".sh")} == programs
-    assert {Path(name).name for name in names if not name.endswith((".py", ".sh"))} <= {"py.typed", "ruff.toml"}
+    profiles = {str(path.relative_to(parts[0].parent)) for path in (parts[0] / "sites" / "profiles").glob("*.yaml")}
+    assert {name for name in names if name.endswith(".yaml")} == profiles
+    assert {Path(name).name for name in names if not name.endswith((".py", ".sh", ".yaml"))} <= {"py.typed", "ruff.toml"}
     assert "aifactory_bench/py.typed" in names
 
 

@@ -4,6 +4,7 @@ TYPE_CHECKING = False  # `typing` takes longer to import than all of this
 if TYPE_CHECKING:
     from typing import Any
 
+    from .calibration import calibrate
     from .errors import (
         AifactoryBenchError,
         LockedError,
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     )
     from .factory import JobFactory
     from .hookspecs import hookimpl
+    from .images.api import AsyncImages, Images
     from .jobs.base import BaseJob
     from .jobs.client import Client
     from .jobs.service import Service
@@ -23,8 +25,11 @@ if TYPE_CHECKING:
     from .plan import Plan, PlannedJob, PlannedPoint
     from .plugins import Registry, load_registry
     from .recipe.load import load_recipe
-    from .recipe.model import ClientEntry, Load, Ready, Recipe, Resources, ServiceEntry
+    from .recipe.load_model import Load, RateStep
+    from .recipe.model import ClientEntry, Ready, Recipe, Resources, ServiceEntry
+    from .recipe.search_model import Search
     from .report.text import Report
+    from .report.vllm_dialect import export_vllm_bench
     from .results.model import Summary
     from .script.commands import (
         BIND,
@@ -49,6 +54,7 @@ if TYPE_CHECKING:
     from .units import DurationS, RatePerS, Share, SizeBytes
 
 _PLACES = {
+    "calibration": ("calibrate",),
     "errors": (
         "AifactoryBenchError",
         "LockedError",
@@ -61,6 +67,7 @@ _PLACES = {
     ),
     "factory": ("JobFactory",),
     "hookspecs": ("hookimpl",),
+    "images.api": ("AsyncImages", "Images"),
     "jobs.base": ("BaseJob",),
     "jobs.client": ("Client",),
     "jobs.service": ("Service",),
@@ -68,8 +75,11 @@ _PLACES = {
     "plan": ("Plan", "PlannedJob", "PlannedPoint"),
     "plugins": ("Registry", "load_registry"),
     "recipe.load": ("load_recipe",),
-    "recipe.model": ("ClientEntry", "Load", "Ready", "Recipe", "Resources", "ServiceEntry"),
+    "recipe.load_model": ("Load", "RateStep"),
+    "recipe.model": ("ClientEntry", "Ready", "Recipe", "Resources", "ServiceEntry"),
+    "recipe.search_model": ("Search",),
     "report.text": ("Report",),
+    "report.vllm_dialect": ("export_vllm_bench",),
     "results.model": ("Summary",),
     "script.commands": (
         "Argument",
@@ -107,6 +117,7 @@ __all__ = [
     "AifactoryBenchError",
     "Argument",
     "AsyncBenchmarkOrchestrator",
+    "AsyncImages",
     "BaseJob",
     "BenchmarkOrchestrator",
     "Client",
@@ -115,6 +126,7 @@ __all__ = [
     "DurationS",
     "Endpoint",
     "File",
+    "Images",
     "JobFactory",
     "Joined",
     "Load",
@@ -125,6 +137,7 @@ __all__ = [
     "PlannedPoint",
     "PluginError",
     "RatePerS",
+    "RateStep",
     "Ready",
     "Recipe",
     "RecipeError",
@@ -133,6 +146,7 @@ __all__ = [
     "Resources",
     "RunError",
     "Script",
+    "Search",
     "Service",
     "ServiceEntry",
     "Share",
@@ -142,6 +156,8 @@ __all__ = [
     "SubmitError",
     "Summary",
     "UsageError",
+    "calibrate",
+    "export_vllm_bench",
     "hookimpl",
     "load_recipe",
     "load_registry",

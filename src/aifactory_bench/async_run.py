@@ -12,6 +12,7 @@ from .events import now
 from .node.files import write_json
 from .node.paths import RunPaths
 from .plan import Plan
+from .report.calibrated import with_calibrations
 from .report.document import summary_from_json, summary_to_json
 from .report.summary import summarise
 from .report.text import Report, render_summary
@@ -204,7 +205,7 @@ class AsyncRun:
             self._plan = read_plan(self._paths)  # whoever drives the run may have planned more since
         statuses = self._engine.statuses or await self._submitter.poll()
         result = collect(self._plan, self._paths, status, statuses, self._engine.error)
-        summary = summarise(self._plan, result)
+        summary = with_calibrations(summarise(self._plan, result), self._paths.folder.parent)
         if lock is not None and status != "detached" and lock.held:  # else the folder is gone, or somebody else's
             try:
                 write_json(self._paths.summary, summary_to_json(summary))

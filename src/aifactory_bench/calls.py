@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from .errors import UsageError
@@ -39,3 +40,21 @@ def overrides_of(values: Any) -> "list[str]":
         if not isinstance(text, str):
             raise refuse("overrides", "a list of texts `path=value`", text)
     return texts
+
+
+def sorted_plugins(plugins: Any) -> "tuple[list[Path], list[type]]":
+    """Return the files and the classes among plugins.
+
+    Raises:
+        UsageError: something else is among them.
+    """
+    files: list[Path] = []
+    classes: list[type] = []
+    for plugin in items("plugins", "paths of files and classes", plugins):
+        if isinstance(plugin, type):
+            classes.append(plugin)
+        elif is_path(plugin):
+            files.append(Path(plugin))
+        else:
+            raise refuse("plugins", "a list of paths of files and classes", plugin)
+    return files, classes

@@ -38,7 +38,7 @@ class Bench(Protocol):
     def load_recipe(self, path: Union[str, Path], overrides: Sequence[str] = ()) -> Recipe:
         """Read and check a recipe."""
 
-    def plan_clients(self, recipe: Recipe, run: AsyncRun, service: PlannedJob) -> "tuple[Plan, bytes]":
+    async def plan_clients(self, recipe: Recipe, run: AsyncRun, service: PlannedJob) -> "tuple[Plan, bytes]":
         """Plan a recipe's clients for a service that runs already; return the plan and the node program."""
 
 
@@ -77,7 +77,7 @@ class ClientsModule:
             raise UsageError(f"{target} is of kind {service.kind}; the recipe measures {found}")
         number = sum(client_id.startswith(f"{run.run_id}/{recipe.clients[0].name}-") for client_id in self._clients)
         name = f"{recipe.clients[0].name}-{number}"
-        plan, program = self._bench.plan_clients(_renamed(recipe, name), run, service)
+        plan, program = await self._bench.plan_clients(_renamed(recipe, name), run, service)
         client_id = f"{run.run_id}/{name}"
         self._clients[client_id] = (run, target, plan)
         try:

@@ -8,12 +8,16 @@ from typing import Any, Optional, Union
 from attrs import asdict, evolve
 
 from .async_run import AsyncRun
-from .calls import is_path, items, overrides_of, refuse
+from .calls import is_path, overrides_of, refuse, sorted_plugins
 from .clients import ClientsModule
 from .errors import LockedError, RunError, UsageError
 from .events import Listener, guarded, nobody, now
 from .existing import ExistingRuns
 from .factory import JobFactory
+from .factory.external import private_files
+from .factory.preflight import refuse_above
+from .images.needed import cached_of
+from .images.resolved import ResolvedImages
 from .node.paths import RunPaths
 from .plan import Plan, PlannedJob, asked_s
 from .plugins import Registry, load_registry
@@ -32,7 +36,7 @@ from .runs.store import RunStore, check_run_id, default_runs_folder, new_run_id,
 from .script.bundle import build_node_program
 from .servers import ServersModule
 from .sites.load import load_site
-from .sites.model import without_nodes
+from .sites.model import CachedImage, without_nodes
 from .submitters.base import Submitter
 from .submitters.open import Submitters
 from .transports.open import open_transport
@@ -68,12 +72,13 @@ class AsyncBenchmarkOrchestrator:
             raise refuse("runs_dir", "the path of a folder", runs_dir)
         self.store = RunStore(Path(runs_dir) if runs_dir is not None else default_runs_folder())
         self.site = load_site(site, runs=self.store.folder)
-        files, self._plugin_classes = _sorted_plugins(plugins)
+        files, self._plugin_classes = sorted_plugins(plugins)
         self._plugin_files = [str(file.absolute()) for file in files]
         self.registry = load_registry(files=files, classes=self._plugin_classes)
         self._closed = False
         self._runs: list[AsyncRun] = []
         self._submitters = Submitters(lambda login, name: open_transport(login, answer=answer, site=name))
+        self._images = ResolvedImages(self.site, self.registry, self._submitters.transport_of)
         self._existing = ExistingRuns(self.store, self.site, self._submitters)
         self.servers = ServersModule(self)
         self.clients = ClientsModule(self)
@@ -94,6 +99,10 @@ class AsyncBenchmarkOrchestrator:
             raise refuse("recipe", "a Recipe, or the path of its file", path)
         return load_recipe(path, self.registry, overrides_of(overrides))
 
+    async def resolve_images(self, recipe: Recipe) -> "dict[str, CachedImage]":
+        """Look up in the site's cache which images a recipe needs; plans made afterwards use them, see `ResolvedImages`."""
+        return await self._images.look_up(recipe)
+
     def plan(self, recipe: Recipe, *, run_id: str = "preview", lease_s: Any = AS_IN_RECIPE) -> Plan:
         """Return what would be submitted, final, without submitting anything.
 
@@ -103,7 +112,7 @@ class AsyncBenchmarkOrchestrator:
         if not isinstance(recipe, Recipe):
             raise refuse("recipe", "a Recipe, see `load_recipe`", recipe)
         lease = recipe.lease_s if lease_s is AS_IN_RECIPE else lease_s
-        return JobFactory(self.registry).build(recipe, self.site, run_id, lease_s=lease)
+        return JobFactory(self.registry).build(recipe, self._images.site_for(recipe), run_id, lease_s=lease)
 
     async def run(
         self,
@@ -113,6 +122,7 @@ class AsyncBenchmarkOrchestrator:
         run_id: Optional[str] = None,
         lease_s: Any = AS_IN_RECIPE,
         listener: Optional[Listener] = None,
+        max_node_hours: Optional[float] = None,
     ) -> AsyncRun:
         """Begin a run and return it; its jobs are submitted in the background.
 
@@ -122,9 +132,10 @@ class AsyncBenchmarkOrchestrator:
             run_id: Default: recipe's name, time and four random digits.
             lease_s: How long jobs go on when nobody cares for them, seconds; None: for ever; default: the recipe's.
             listener: Called with every `RunEvent`.
+            max_node_hours: Refuse a plan that may take more, counting every job's whole walltime; None: take any.
 
         Raises:
-            UsageError: an argument is not what it should be, or the run id is taken.
+            UsageError: an argument is not what it should be, the run id is taken, or the plan may take too much.
             RecipeError: the recipe has problems.
             SiteError: the site cannot take the run.
         """
@@ -133,12 +144,16 @@ class AsyncBenchmarkOrchestrator:
         overrides = overrides_of(overrides)
         if not isinstance(recipe, Recipe):
             recipe = self.load_recipe(recipe, overrides)
+        await self.resolve_images(recipe)
         run_id = new_run_id(recipe.name) if run_id is None else check_run_id(run_id)
         plan = self.plan(recipe, run_id=run_id, lease_s=lease_s)
+        if max_node_hours is not None:
+            refuse_above(plan, self.site, max_node_hours)
         made_with = {"overrides": overrides, "plugin_files": self._plugin_files, "site_file": self.site.file}
         provenance = {**plan.provenance, **made_with}
         plan = evolve(plan, provenance=provenance)
         program = build_node_program(plan.node_modules)
+        private = private_files(recipe)
         paths = self.store.create(run_id)
         submitter = self._submitters.of(self.site, paths)
         try:
@@ -147,7 +162,7 @@ class AsyncBenchmarkOrchestrator:
             raise UsageError(f"{error.text}, which is just being begun", f"follow it with: attach {run_id}") from None
         try:
             self.store.refuse_begun(paths)  # by a controller that had the lock before us
-            await submitter.stage(plan, recipe.source, program.data)
+            await submitter.stage(plan, recipe.source, program.data, private)
         except BaseException:
             await submitter.close()
             self.store.discard(paths)
@@ -202,7 +217,7 @@ class AsyncBenchmarkOrchestrator:
         run.start(again=again)
         return run
 
-    def plan_clients(self, recipe: Recipe, run: AsyncRun, service: PlannedJob) -> "tuple[Plan, bytes]":
+    async def plan_clients(self, recipe: Recipe, run: AsyncRun, service: PlannedJob) -> "tuple[Plan, bytes]":
         """Plan a recipe's clients for a service that runs already.
 
         Args:
@@ -210,10 +225,16 @@ class AsyncBenchmarkOrchestrator:
             run: Its run, which the clients join.
             service: Its job.
         """
+        await self.resolve_images(recipe)
         running = {recipe.services[0].name: service.token}
         recipe = evolve(recipe, services=(evolve(recipe.services[0], replicas=service.ranks),))
         plan = JobFactory(self.registry).build(
-            recipe, self.site, run.run_id, lease_s=run.plan.lease_s, attempt=next_attempt(run.plan), running=running
+            recipe,
+            self._images.site_for(recipe),
+            run.run_id,
+            lease_s=run.plan.lease_s,
+            attempt=next_attempt(run.plan),
+            running=running,
         )
         return plan, build_node_program(plan.node_modules).data
 
@@ -237,7 +258,7 @@ class AsyncBenchmarkOrchestrator:
         recipe = load_recipe_text(text, plan.recipe_name, registry, overrides)
         new = JobFactory(registry).build(
             recipe,
-            without_nodes(self._existing.site_of(plan), exclude),
+            without_nodes(evolve(self._existing.site_of(plan), cached=cached_of(plan)), exclude),
             plan.run_id,
             lease_s=plan.lease_s,
             attempt=next_attempt(plan),
@@ -355,24 +376,6 @@ class AsyncBenchmarkOrchestrator:
 
     async def __aexit__(self, *_error: object) -> None:
         await self.close()
-
-
-def _sorted_plugins(plugins: Any) -> "tuple[list[Path], list[type]]":
-    """Return the files and the classes among plugins.
-
-    Raises:
-        UsageError: something else is among them.
-    """
-    files: list[Path] = []
-    classes: list[type] = []
-    for plugin in items("plugins", "paths of files and classes", plugins):
-        if isinstance(plugin, type):
-            classes.append(plugin)
-        elif is_path(plugin):
-            files.append(Path(plugin))
-        else:
-            raise refuse("plugins", "a list of paths of files and classes", plugin)
-    return files, classes
 
 
 def _checked_listener(listener: Any) -> Listener:

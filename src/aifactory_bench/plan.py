@@ -65,6 +65,8 @@ class PlannedJob:
     gpus: int = 0
     options: Mapping[str, Optional[str]] = field(factory=dict)
     """What the scheduler is asked for, as in the script's header: long name -> value; None: an option without one."""
+    paths: "tuple[str, ...]" = ()
+    """Absolute paths that its nodes must have: image, model."""
 
 
 @frozen

@@ -192,8 +192,14 @@ class BenchmarkOrchestrator:
         """Read and check a recipe."""
         return self._async.load_recipe(path, overrides)
 
+    def resolve_images(self, recipe: Recipe) -> Any:
+        """Look up in the site's cache which images a recipe needs; plans made afterwards use them."""
+        return self._loop.call(self._async.resolve_images(recipe))
+
     def plan(self, recipe: Recipe, *, run_id: str = "preview", lease_s: Any = AS_IN_RECIPE) -> Plan:
         """Return what would be submitted, final, without submitting anything."""
+        if isinstance(recipe, Recipe):
+            self.resolve_images(recipe)
         return self._async.plan(recipe, run_id=run_id, lease_s=lease_s)
 
     def run(
@@ -204,9 +210,12 @@ class BenchmarkOrchestrator:
         run_id: Optional[str] = None,
         lease_s: Any = AS_IN_RECIPE,
         listener: Optional[Listener] = None,
+        max_node_hours: Optional[float] = None,
     ) -> Run:
         """Begin a run and return it; the listener is called on a thread of its own."""
-        coroutine = self._async.run(recipe, overrides=overrides, run_id=run_id, lease_s=lease_s, listener=listener)
+        coroutine = self._async.run(
+            recipe, overrides=overrides, run_id=run_id, lease_s=lease_s, listener=listener, max_node_hours=max_node_hours
+        )
         return Run(self._loop, self._loop.call(coroutine))
 
     def attach(self, run_id: str, *, take_over: bool = False, listener: Optional[Listener] = None) -> Run:

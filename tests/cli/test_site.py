@@ -1,6 +1,7 @@
-"""`site trust`, with a server whose key nobody knows."""
+"""`site trust`, with a server whose key nobody knows; `site list`, `site show`, and what a plan takes of a site."""
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from aifactory_bench.cli import site as command
+from aifactory_bench.cli.plan import command as plan_command
+from aifactory_bench.cli.run import command as run_command
 from aifactory_bench.errors import UsageError
 from aifactory_bench.testing.ssh_server import SshServer
 
@@ -108,3 +111,99 @@ def test_a_site_that_there_is_not() -> None:
     error, _ = _trust("nosuch")
     assert isinstance(error, UsageError)
     assert str(error).startswith("there is no site 'nosuch'")
+
+
+RULED = """\
+schema: aifactory-bench/site/1
+name: ruled
+extends: lumi
+runs: /scratch/runs
+login: {user: alice}
+slurm: {account: p200, partition: small-g}
+images: {docker://redis:7.4: /images/redis.sif}
+notes: {login: ask for a key first}
+"""
+
+
+@pytest.fixture
+def ruled(tmp_path: Path) -> Path:
+    """A profile of the user's that extends a shipped one."""
+    path = tmp_path / "home" / ".config" / "aifactory-bench" / "sites" / "ruled.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(RULED)
+    return path
+
+
+def _site(*arguments: str) -> tuple[object, str]:
+    result = CliRunner().invoke(command.command, [*arguments], standalone_mode=False)
+    return result.exception or result.return_value, result.output
+
+
+def test_sites_are_listed_with_where_they_come_from(ruled: Path) -> None:
+    code, said = _site("list")
+    assert code == 0
+    lines = [line.split() for line in said.splitlines()]
+    assert lines[0] == ["NAME", "SUBMITTER", "LOGIN", "FROM"]
+    assert lines[1] == ["local", "local", "this", "machine", "built", "in"]
+    assert lines[2] == ["ruled", "slurm", "alice@lumi.csc.fi", "user", "file"]
+    assert ["meluxina", "slurm", "login.lxp.lu:8822", "shipped,", "lacks", "your", "part"] in lines
+
+
+def test_a_broken_profile_hides_no_other(ruled: Path) -> None:
+    """It is in the list, and what is wrong with it is told."""
+    ruled.write_text(RULED.replace("runs: /scratch/runs", "runs: scratch"))
+    code, said = _site("list")
+    assert code == 2
+    assert "user file, broken" in said
+    assert "runs: must be an absolute path" in said
+    assert "meluxina" in said
+
+
+def test_a_profile_is_shown_with_sources_and_unknowns(ruled: Path) -> None:
+    code, said = _site("show", "ruled")
+    assert code == 0
+    rows = {words[0]: words[1:] for line in said.splitlines() if (words := line.split())}
+    sources = {words[0]: " ".join(words[1:]) for line in said.splitlines() if (words := line.split()) and words[0][0] == "["}
+    assert rows["login.user"][0] == "alice"
+    assert sources[rows["login.user"][1]] == str(ruled)
+    assert sources[rows["rules.max_time.small-g"][1]].endswith("partitions.md at 6c3a26c, 2024-10-15")
+    assert rows["rules.compute_internet"][2] == "no"
+    assert "not known:\n  python\n" in said
+    assert "  login: ask for a key first\n" in said
+    assert "lacks your own part" not in said
+    assert "lacks your own part: runs, login.user" in _site("show", "karolina")[1]
+
+
+def test_a_profile_as_json(ruled: Path) -> None:
+    code, said = _site("show", "ruled", "--json")
+    assert code == 0
+    shown = json.loads(said)
+    assert (shown["name"], shown["from"], shown["file"]) == ("ruled", "user file", str(ruled))
+    assert shown["parts"]["runs"] == {
+        "value": "/scratch/runs",
+        "text": "/scratch/runs",
+        "source": str(ruled),
+        "date": "",
+        "verified": True,
+    }
+
+
+def test_a_plan_shows_what_it_takes(ruled: Path) -> None:
+    """On a Slurm site, by its billing; on this machine there is nothing to pay."""
+    recipe = str(Path(__file__).parents[2] / "recipes" / "quickstart.yaml")
+    result = CliRunner().invoke(plan_command, [recipe, "--site", "ruled"], standalone_mode=False)
+    assert result.return_value == 0, result.output
+    assert "at the same time: 2 jobs, 2 nodes, 0 GPUs" in result.output
+    assert "30m       3d small-g  0.50" in result.output
+    assert "/images/redis.sif  compute  cache" in result.output
+    assert "node-hours" not in CliRunner().invoke(plan_command, [recipe], standalone_mode=False).output
+
+
+def test_a_cap_of_node_hours_refuses_before_anything_is_done(ruled: Path, tmp_path: Path) -> None:
+    """No folder of a run is made, and nobody logs in."""
+    recipe = str(Path(__file__).parents[2] / "recipes" / "quickstart.yaml")
+    arguments = [recipe, "--site", "ruled", "--max-node-hours", "0.5", "--runs-dir", str(tmp_path / "mine")]
+    result = CliRunner().invoke(run_command, arguments, standalone_mode=False)
+    assert result.return_value == 2
+    assert "node-hours on ruled, and at most 0.5 are allowed" in result.output
+    assert not list((tmp_path / "mine").glob("*"))

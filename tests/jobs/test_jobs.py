@@ -119,6 +119,14 @@ def test_a_point_holds_the_load_with_its_defaults(stub_load, local):
     assert point.load == {
         "process": "closed",
         "rate_per_s": None,
+        "rates": [],
+        "burstiness": None,
+        "burst_size": None,
+        "burst_every_s": None,
+        "trace": None,
+        "trace_scale": None,
+        "slo": {},
+        "search": None,
         "concurrency": DEFAULT_CONCURRENCY,
         "connections": None,
         "warmup_s": 1.0,
@@ -155,7 +163,7 @@ def test_defaults_of_load():
     """A pool in open loop, a number of requests in flight in closed loop, and never both."""
     opened = with_defaults(Load(process="poisson", rate_per_s=10.0))
     assert (opened.connections, opened.concurrency) == (DEFAULT_CONNECTIONS, None)
-    asked = Load(concurrency=3)
+    asked = Load(concurrency=3, timeout_s=5.0)
     assert with_defaults(asked) is asked
 
 

@@ -77,7 +77,7 @@ def registry() -> Registry:
     """Return a registry with two services and three clients."""
     services = [kind("store", StoreParameters), kind("other", NoParameters)]
     clients = [
-        kind("driver", DriverParameters, targets={"main": ("store",)}),
+        kind("driver", DriverParameters, targets={"main": ("store",)}, slos=("latency",)),
         kind("any", NoParameters, targets={"main": ()}),
         kind("copier", NoParameters, targets={"source": ("store",), "sink": ("store", "other")}),
     ]

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from aifactory_bench.errors import PluginError
 from aifactory_bench.recipe.converter import BAD, structure
 from aifactory_bench.recipe.fields import keys_of, texts_of
-from aifactory_bench.recipe.model import Load, Resources, ServiceEntry
+from aifactory_bench.recipe.load_model import Load
+from aifactory_bench.recipe.model import Resources, ServiceEntry
 from aifactory_bench.recipe.problems import Problems
 from aifactory_bench.units import DurationS, Share, SizeBytes
 
@@ -37,7 +38,7 @@ def tried(type_: Any, value: Any) -> tuple[Any, list[str]]:
         (bool, 1, "x: must be true or false; found 1: write true or false"),
         (str, 1, "x: must be text; found 1: put it in quotes"),
         (str, None, "x: must be text; found nothing (null)"),
-        (str, {"secret": "env:X"}, "x: must be text; found a mapping: secrets are not supported in recipes"),
+        (str, {"secret": "env:X"}, "x: must be text; found a mapping: no value here takes a secret; of an external service"),
         ("tuple[int, ...]", 1, "x: must be a list; found 1: write [a, b]"),
         ("tuple[int, ...]", [1, "a"], "x.1: must be a whole number"),
         (Mapping[str, int], [], "x: must be a mapping; found a list"),
@@ -57,7 +58,7 @@ def tried(type_: Any, value: Any) -> tuple[Any, list[str]]:
         (
             Load,
             {"process": "poison", "rate": "1/s"},
-            "x.process: must be closed, constant or poisson; found 'poison'; did you mean poisson?",
+            "x.process: must be closed, constant, poisson, gamma, burst or trace; found 'poison'; did you mean poisson?",
         ),
         (Load, {"process": "poisson"}, "x.rate: missing; process: poisson needs the requests per second"),
         (Load, {"rate": "5/s"}, "x.rate: has no meaning with process: closed"),

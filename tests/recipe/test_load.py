@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 
 from aifactory_bench.errors import RecipeError
 from aifactory_bench.recipe.load import load_recipe, load_recipe_text
-from aifactory_bench.recipe.model import External, NodeMonitor
+from aifactory_bench.recipe.model import External, Monitors, NodeMonitor, ServiceMonitor
 
 Load = Callable[..., Any]
 
@@ -31,6 +31,8 @@ def test_smallest(load: Load, base: str) -> None:
     recipe = load(base)
     assert (recipe.name, recipe.lease_s, recipe.seed, recipe.repetitions.count) == ("base", 600.0, 1, 1)
     assert recipe.monitors.node == NodeMonitor(1.0)
+    assert recipe.monitors.service == ServiceMonitor(5.0)
+    assert recipe.services[0].ready.timeout_s is None
     assert recipe.services[0].parameters.persistence == "none"
     assert recipe.clients[0].targets == {"main": "cache"}
     assert recipe.clients[0].parameters.operations == {"get": 1}
@@ -85,8 +87,10 @@ seed: 9
 
 
 def test_monitor_off(load: Load, base: str) -> None:
-    """The sampler can be turned off, and an empty key does not do it by accident."""
-    assert load(base + "monitors: {node: off}\n").monitors.node is None
+    """Samplers can be turned off, each for itself, and an empty key does not do it by accident."""
+    assert load(base + "monitors: {node: off}\n").monitors == Monitors(node=None, service=ServiceMonitor(5.0))
+    assert load(base + "monitors: {service: off}\n").monitors == Monitors(node=NodeMonitor(1.0), service=None)
+    assert load(base + "monitors: {service: {interval: 500ms}}\n").monitors.service == ServiceMonitor(0.5)
     assert said(load, base + "monitors:\n  node:\n") == [
         "r.yaml:11:3: monitors.node: must be a mapping, or off; found nothing (null)"
     ]
@@ -223,7 +227,7 @@ sed: 1
         ("{kind: store, environment: {AFB_RUN_DIR: x}}", "services.cache.environment: AFB_RUN_DIR is ours"),
         (
             "{kind: store, environment: {A: {secret: 'env:X'}}}",
-            "services.cache.environment.A: must be text; found a mapping: secrets are not",
+            "services.cache.environment.A: must be text; found a mapping: no value here takes a secret",
         ),
         ("{kind: store, image: ''}", "services.cache.image: must be an image reference"),
     ],

@@ -20,6 +20,7 @@ from aifactory_bench.errors import (
 )
 from aifactory_bench.node.paths import RunPaths
 from aifactory_bench.sites.model import Login
+from aifactory_bench.sites.rules import Rules
 from aifactory_bench.submitters.base import JobState
 from aifactory_bench.submitters.process import ProcessId, boot_id
 from aifactory_bench.submitters.slurm import EXPIRY_S, SlurmSubmitter
@@ -939,6 +940,13 @@ def test_polls_ease_when_nothing_changes(lab, drive):
     controller = drive().controller
     assert [controller.interval_s(since, ending=False) for since in (0, 40, 1000)] == [5.0, 10.0, 60.0]
     assert controller.interval_s(1000, ending=True) == 2.0
+
+
+def test_polls_come_before_slurm_forgets(lab):
+    """Three times in the time for which it remembers a job that has ended, however quiet it is."""
+    site = evolve(lab.site, rules=Rules(min_job_age_s=60.0))
+    controller = lab.controller(site=site)
+    assert [controller.interval_s(since, ending=False) for since in (0, 40, 1000)] == [5.0, 10.0, 20.0]
 
 
 def test_over_ssh_a_lost_connection_loses_no_job(lab, drive, tmp_path):

@@ -13,7 +13,25 @@ if TYPE_CHECKING:
 
 GROUP = "aifactory_bench.commands"
 
-OWN = ("run", "validate", "plan", "script", "status", "attach", "cancel", "logs", "report", "jobs", "schema", "site")
+OWN = (
+    "run",
+    "validate",
+    "plan",
+    "script",
+    "status",
+    "attach",
+    "cancel",
+    "logs",
+    "report",
+    "jobs",
+    "schema",
+    "site",
+    "doctor",
+    "init",
+    "images",
+    "tunnel",
+    "calibrate",
+)
 """In the order of the help; each is a module beside this one that defines `command`."""
 
 

@@ -12,6 +12,8 @@ from .messages import note, plain
 
 if TYPE_CHECKING:
     from ..orchestrator import AsyncBenchmarkOrchestrator
+    from ..plan import Plan
+    from ..recipe.model import Recipe
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
@@ -112,3 +114,21 @@ def parse_lease(text: str | None) -> dict[str, Any]:
     if lease_s <= 0:
         raise UsageError(f"--lease: must be more than nothing, got {text!r}", "write a duration such as 30s or 10m, or off")
     return {"lease_s": lease_s}
+
+
+def answer_of_terminal() -> "Callable[[str, bool], str] | None":
+    """Return who answers what a login wants to know: the person at the terminal, or nobody."""
+    return _answer if _somebody_is_there() else None
+
+
+def plan_of(bench: "AsyncBenchmarkOrchestrator", recipe: "Recipe", **options: Any) -> "Plan":
+    """Return the plan of a recipe; where services live in images, the site's cache is asked for them."""
+    if bench.site.runtime != "host":
+        import asyncio
+
+        async def look_up() -> None:
+            async with bench:
+                await bench.resolve_images(recipe)
+
+        asyncio.run(look_up())
+    return bench.plan(recipe, **options)

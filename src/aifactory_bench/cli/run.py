@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 @lease_option
 @click.option("--run-id", metavar="ID", help="Name of the run; with one recipe only.  [default: made from time and recipe]")
 @click.option("--parallel", type=click.IntRange(min=1), default=1, show_default=True, metavar="N", help="Recipes at a time.")
+@click.option(
+    "--max-node-hours",
+    type=click.FloatRange(min=0),
+    metavar="N",
+    help="Refuse a recipe that may take more, counting every job's whole walltime.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a run on standard output, one a line.")
 @click.option("--quiet", is_flag=True, help="No progress; the result is shown all the same.")
 def command(
@@ -34,6 +40,7 @@ def command(
     lease: str | None,
     run_id: str | None,
     parallel: int,
+    max_node_hours: float | None,
     as_json: bool,
     quiet: bool,
 ) -> int:
@@ -53,7 +60,14 @@ def command(
         loaded = bench().load_recipe(recipe, overrides)
         for line in loaded.notes:
             note(f"{recipe}: note: {line}")
-        return await bench().run(loaded, overrides=overrides, run_id=run_id, listener=listener, **parse_lease(lease))
+        return await bench().run(
+            loaded,
+            overrides=overrides,
+            run_id=run_id,
+            listener=listener,
+            max_node_hours=max_node_hours,
+            **parse_lease(lease),
+        )
 
     view = View(as_json=as_json, quiet=quiet, parallel=min(parallel, len(recipes)), site=site)
     return follow([(recipe, partial(begin, recipe)) for recipe in recipes], view)

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from ..errors import UsageError
-from .options import lease_option, orchestrator, parse_lease, place_options, set_option
+from .options import lease_option, orchestrator, parse_lease, place_options, plan_of, set_option
 
 
 @click.command()
@@ -29,7 +29,7 @@ def command(
     """
     lease_s = parse_lease(lease)
     bench = orchestrator(site, runs_dir, plugins)
-    plan = bench.plan(bench.load_recipe(recipe, overrides), **lease_s)
+    plan = plan_of(bench, bench.load_recipe(recipe, overrides), **lease_s)
     chosen = [planned for planned in plan.jobs if job is None or planned.name == job]
     if not chosen:
         names = ", ".join(dict.fromkeys(planned.name for planned in plan.jobs))

@@ -10,7 +10,7 @@ from attrs import frozen
 
 from ..errors import AifactoryBenchError, PluginError, UsageError
 from ..node import placeholders
-from ..node.spec import ClientSpec, FileSpec, ServiceSpec, Spec
+from ..node.spec import ClientSpec, FileSpec, ImageSpec, ServiceSpec, Spec
 from ..recipe.model import VARIABLE, Resources
 from ..script.bundle import build_node_program
 from ..script.commands import Argument, Command, File, encode
@@ -42,6 +42,8 @@ class BaseJob(ABC):
     """Import path of the product's module for the node, see `aifactory_bench.node.contract`."""
     default_image: ClassVar[str | None] = None
     """Image reference where a recipe names none."""
+    credential_in_arguments: ClassVar[str] = ""
+    """Why a password stands in an argument of a command, where other users of the node can read it; empty: none does."""
 
     def __init__(
         self,
@@ -89,6 +91,14 @@ class BaseJob(ABC):
         """Return the command that the job runs, inside its image where the site has a container runtime; clients have none."""
         return None
 
+    def get_binds(self) -> Sequence[str]:
+        """Return absolute paths of the node that the container sees, at the same place, such as that of a model."""
+        return ()
+
+    def get_downloads(self) -> Sequence[str]:
+        """Return what the job fetches from the internet while it runs, in words; refused where nodes have no internet."""
+        return ()
+
     # The template.
 
     @final
@@ -134,8 +144,10 @@ class BaseJob(ABC):
             monitors={name: dict(options) for name, options in context.monitors.items()},
             environment=self._environment(site, {} if command is None else command.environment),
             files=[FileSpec(file.name, file.encoded()) for file in self._checked("get_files", self.get_files(), File)],
+            fabric=_fabric(site),
             service=self._service_spec(site, context),
             client=self._client_spec(context),
+            image=self._image_spec(site),
         )
         return Script(
             token=token,
@@ -150,6 +162,8 @@ class BaseJob(ABC):
             commands=tuple(self._checked("get_setup_commands", self.get_setup_commands(), Command)),
             argv=() if command is None else tuple(self._in_container(site, command, context.run_id)),
             srun=site.submitter == "slurm",
+            rules=site.rules,
+            shapes=site.nodes,
         )
 
     # What the two roles add.
@@ -165,10 +179,23 @@ class BaseJob(ABC):
 
     # Parts.
 
+    def _image_spec(self, site: Site) -> ImageSpec | None:
+        """Return what the node checks of the image, where it is from the site's cache."""
+        cached = None if site.runtime == "host" or self.image is None else site.cached.get(self.image)
+        if cached is None or self.image in site.images:
+            return None
+        return ImageSpec(str(self.image), cached.path, cached.digest, cached.size_bytes, cached.modified_s)
+
     def _in_container(self, site: Site, command: Command, run_id: str) -> list[str]:
         run_folder = f"{site.runs}/{run_id}"
         return container_argv(
-            site, self.image, command.encoded(), run_folder=run_folder, gpus=self.resources.gpus, job=self.name
+            site,
+            self.image,
+            command.encoded(),
+            run_folder=run_folder,
+            gpus=self.resources.gpus,
+            job=self.name,
+            binds=self.get_binds(),
         )
 
     def _without_environment(self, command: Command) -> Command:
@@ -217,6 +244,18 @@ class BaseJob(ABC):
         return list(values)
 
 
+def _fabric(site: Site) -> dict[str, Any]:
+    """Return how nodes are reached over the site's fast network, as the node gets it."""
+    found: dict[str, Any] = {}
+    if site.rules.fabric_suffix:
+        found["suffix"] = site.rules.fabric_suffix
+    if site.interfaces:
+        found["interfaces"] = list(site.interfaces)
+    return found
+
+
 def parameters_to_json(parameters: Any) -> dict[str, Any]:
-    """Return parameters as the node gets them: field names with their unit, nested values plain."""
-    return attrs.asdict(parameters)
+    """Return parameters as the node gets them: field names with their unit, nested values plain, as JSON has them."""
+    return attrs.asdict(
+        parameters, value_serializer=lambda _object, _field, value: list(value) if isinstance(value, tuple) else value
+    )

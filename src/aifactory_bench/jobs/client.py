@@ -6,8 +6,10 @@ from typing import Any, ClassVar, Literal, final
 import attrs
 
 from ..errors import RecipeError
-from ..node.spec import ClientSpec, PointSpec, TargetSpec
-from ..recipe.model import Load, Resources
+from ..node.spec import ClientSpec, ImageSpec, PointSpec, TargetSpec
+from ..recipe.load_model import MOST_CONNECTIONS, Load, slo_problems
+from ..recipe.model import Resources
+from ..recipe.search_model import search_budget_s, search_to_json
 from ..script.commands import Command, Endpoint
 from ..sites.model import Site
 from .base import BaseJob, parameters_to_json
@@ -16,7 +18,7 @@ from .context import JobContext, job_token
 DEFAULT_CONCURRENCY = 50
 """Closed loop: requests in flight, where a recipe says nothing."""
 DEFAULT_CONNECTIONS = 50
-"""Open loop: size of the connection pool, where a recipe says nothing."""
+"""Open loop: size of the connection pool, where neither a recipe nor the client's class says anything."""
 PREPARE_MARGIN_S = 60.0
 """Of a point's budget: for what is done beside warm-up and window."""
 
@@ -28,6 +30,12 @@ class Client(BaseJob):
     mode: ClassVar[Literal["load", "tool"]] = "load"
     targets: ClassVar[Mapping[str, tuple[str, ...]]] = {"main": ()}
     """Role -> service kinds it can measure; an empty tuple takes any kind. Every role is needed."""
+    default_timeout_s: ClassVar[float] = 10.0
+    """Of one request, where a recipe says nothing."""
+    default_connections: ClassVar[int] = DEFAULT_CONNECTIONS
+    """Open loop: size of the connection pool, where a recipe says nothing."""
+    slos: ClassVar[tuple[str, ...]] = ("latency",)
+    """Names of the latencies that `slo` of a load can set an objective for."""
 
     def __init__(
         self,
@@ -78,12 +86,21 @@ class Client(BaseJob):
 
         Raises:
             PluginError: the class is a tool and names no command, or a step returned something else than it should.
-            RecipeError: the load core would have workers without a connection.
+            RecipeError: the load core would have workers without a connection, an objective is for what the class does
+                not measure, or a tool is to search.
             SiteError: the site has no image for a tool.
         """
-        load = with_defaults(load)
+        load = with_defaults(load, type(self))
+        if problems := slo_problems(load, self.slos, self.kind):
+            where = f"clients.{self.name}.load"
+            raise RecipeError("\n".join(f"{where}.{'.'.join(path)}: {text}" for path, text in problems.items()))
         if self.mode == "load":
             self._check_workers(load)
+        elif load.search is not None:
+            raise RecipeError(
+                f"clients.{self.name}.load.search: {self.kind} is a program of its own; only clients that drive the load "
+                "themselves can search"
+            )
         with self._blamed():
             argvs = self._benchmark_argvs(site, run_id, load, parameters)
         return PointSpec(
@@ -94,17 +111,22 @@ class Client(BaseJob):
             load=load_to_json(load),
             participants=dict(participants),
             commands=argvs,
-            budget_s=load.warmup_s + load.duration_s + load.timeout_s + PREPARE_MARGIN_S,
+            budget_s=_longest_s(load) + PREPARE_MARGIN_S,
         )
 
     def _check_workers(self, load: Load) -> None:
         name = "concurrency" if load.process == "closed" else "connections"
-        total, least = getattr(load, name), self.replicas * load.workers
+        total = getattr(load, name)
+        if total is None and load.search is not None:
+            # Where a search in closed loop is not told how to begin, it begins with one request in flight for each worker.
+            name = "search.most" if load.search.least is None else "search.least"
+            total = load.search.most if load.search.least is None else load.search.least
+        least = self.replicas * load.workers
         if total < least:
             raise RecipeError(
                 f"clients.{self.name}.load.{name}: {total} leaves workers without a connection; "
                 f"replicas ({self.replicas}) times workers ({load.workers}) is {least}, and at least that many are needed",
-                f"raise `{name}`, or lower `replicas` or `workers`",
+                f"raise `{name.rpartition('.')[2]}`, or lower `replicas` or `workers`",
             )
 
     def _benchmark_argvs(self, site: Site, run_id: str, load: Load, parameters: Any) -> list[list[str]]:
@@ -121,6 +143,10 @@ class Client(BaseJob):
             wait_timeout_s=context.wait_timeout_s,
             mode=self.mode,
         )
+
+    def _image_spec(self, site: Site) -> ImageSpec | None:
+        # The load core runs outside of any image.
+        return super()._image_spec(site) if self.mode == "tool" else None
 
     def _alone(self, site: Site, node_digest: str) -> JobContext:
         run_id = "manual"
@@ -139,16 +165,37 @@ class Client(BaseJob):
         )
 
 
-def with_defaults(load: Load) -> Load:
-    """Return the load with concurrency, or size of the pool, filled in."""
-    if load.process == "closed":
-        return load if load.concurrency else attrs.evolve(load, concurrency=DEFAULT_CONCURRENCY)
-    return load if load.connections else attrs.evolve(load, connections=DEFAULT_CONNECTIONS)
+def with_defaults(load: Load, cls: type[Client] = Client) -> Load:
+    """Return the load with what it leaves open filled in.
+
+    These are concurrency or size of the pool, the timeout, which is the class's own, and what the arrival process takes.
+    """
+    defaults: dict[str, Any] = {"timeout_s": cls.default_timeout_s}
+    if load.process != "closed":
+        # A burst over fewer connections than it has requests would be none.
+        defaults["connections"] = min(max(cls.default_connections, load.burst_size or 0), MOST_CONNECTIONS)
+    elif load.search is None:
+        defaults["concurrency"] = DEFAULT_CONCURRENCY
+    if load.process == "gamma":
+        defaults["burstiness"] = 1.0
+    if load.process == "trace":
+        defaults["trace_scale"] = 1.0
+    missing = {name: value for name, value in defaults.items() if getattr(load, name) is None}
+    return attrs.evolve(load, **missing) if missing else load
 
 
 def load_to_json(load: Load) -> dict[str, Any]:
-    """Return a load as the node gets it, see `node.spec.PointSpec.load`."""
-    return {name: getattr(load, name) for name in _LOAD_FIELDS}
+    """Return a load as the node gets it, see `node.spec.PointSpec.load`; the objectives of a search are also its `slo`."""
+    data = attrs.asdict(load)
+    data["rates"] = list(data["rates"])
+    if load.search is not None:
+        data["slo"] = dict(load.search.slo or load.slo)
+        data["search"] = {**(search_to_json(load.search) or {}), "slo": data["slo"]}
+    return data
 
 
-_LOAD_FIELDS = tuple(field.name for field in attrs.fields(Load))
+def _longest_s(load: Load) -> float:
+    """Return how long warm-up, window and the last answers can take; of a search all its trials."""
+    if load.search is not None:
+        return search_budget_s(load.search, load)
+    return load.warmup_s + load.duration_s + (load.timeout_s or 0)

@@ -4,15 +4,23 @@ import fcntl
 import ipaddress
 import socket
 import struct
-from typing import Dict, List, Optional
+from typing import Any, Dict, List, Mapping, Optional
 
 _SIOCGIFADDR = 0x8915
 WILDCARD = "0.0.0.0"  # noqa: S104 - a name for it, nothing is bound here
 _UNREACHED = "192.0.2.1"  # RFC 5737: for documentation; no packet is sent to it
 
 
-def reachable_host(bind: str) -> str:
-    """Return where clients find what listens on an address: itself, or for a wildcard the host's name or main address."""
+_USUAL: Mapping[str, Any] = {}
+
+
+def reachable_host(bind: str, fabric: Mapping[str, Any] = _USUAL) -> str:
+    """Return where clients find what listens on an address: itself, or for a wildcard the host's name or main address.
+
+    Args:
+        bind: the address.
+        fabric: as `Spec.fabric`: its name for the fast network comes first, then the address of an interface there.
+    """
     try:
         address = ipaddress.ip_address(bind)
     except ValueError:
@@ -20,6 +28,15 @@ def reachable_host(bind: str) -> str:
     if not address.is_unspecified:
         return bind
     name = socket.gethostname()
+    first, dot, rest = name.partition(".")
+    suffixed = f"{first}{fabric.get('suffix', '')}{dot}{rest}"
+    if suffixed != name and _is_reachable_name(suffixed):
+        return suffixed
+    found = interfaces() if fabric.get("interfaces") else {}
+    for interface in fabric.get("interfaces", ()):
+        for own in found.get(interface, ()):
+            if ":" not in own and not is_loopback(own):
+                return own
     if _is_reachable_name(name):
         return name
     return _main_address() or "127.0.0.1"

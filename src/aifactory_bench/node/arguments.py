@@ -1,5 +1,6 @@
 """The values of placeholders in a tool's commands."""
 
+import zlib
 from typing import Dict, Optional
 
 from .contract import Context
@@ -15,6 +16,8 @@ def tool_values(spec: Spec, context: Context, paths: RankPaths) -> Dict[str, str
         **client_values(context.endpoints, context.secrets),
         "raw": str(context.folder),
         "seed": str(context.seed),
+        # A server that keeps prompts in a cache must not know those of the point before.
+        "seed.point": str(zlib.crc32(f"{context.seed}/{context.point}".encode()) >> 1),
     }
     rate_per_s = context.load.get("rate_per_s")
     if rate_per_s is not None:

@@ -73,6 +73,13 @@ class Barrier:
             make_private_folder(self._folder)
             write_json(self._failure(self._self), {"text": text})
 
+    def trouble(self) -> Optional[str]:
+        """Return why one of the others cannot come any more, or None; asks the file system."""
+        if len(self._ranks) == 1:
+            return None
+        make_private_folder(self._folder)
+        return self._gone(look_at_exits=True)
+
     def meet(self, timeout_s: float, stop: Callable[[], Optional[str]], ready_s: float = 0.0) -> Start:
         """Wait for all others and return the start that they share, a moment ahead.
 

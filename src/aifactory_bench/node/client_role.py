@@ -17,7 +17,7 @@ from .placeholders import names
 from .program import node_command
 from .readiness import ReadyTimeout, wait_until_ready
 from .spec import ClientSpec, TargetSpec
-from .targets import Targets
+from .targets import Targets, secret_of
 from .values import client_values, rank_values, resolve_environment, write_files
 from .watch import appeared
 
@@ -110,26 +110,32 @@ class ClientRole:
         return f"the service {target.service} (rank {replica}) has ended: {why}"
 
     def _ask_external(self, target: TargetSpec, module: Optional[ModuleType], started: float) -> Endpoint:
+        execution = self._execution
         try:
             endpoint = external_endpoint(target)
         except ValueError as error:
             raise Ending("no_endpoint", str(error)) from None
+        secret = secret_of(execution.run, target)
+        if target.has_secret and not secret:
+            path = execution.run.external_secret(target.service)
+            raise Ending("no_endpoint", f"the secret of the external service {target.service} is not in the run folder: {path}")
+        execution.hidden.extend(filter(None, [secret]))
         ask = getattr(module, "probe", None)
         if ask is None:
             return endpoint  # the product has no way to ask; the load will show
 
         def probe() -> Dict[str, Any]:
-            facts: Dict[str, Any] = ask(endpoint, "", dict(target.parameters))
+            facts: Dict[str, Any] = ask(endpoint, secret or "", dict(target.parameters))
             return facts
 
         left_s = max(0.0, self._client.wait_timeout_s - (time.monotonic() - started))
         try:
-            wait_until_ready(probe, self._execution.watch, left_s, lambda _waited_s: None)
+            wait_until_ready(probe, execution.watch, left_s, lambda _waited_s: None)
         except ReadyTimeout as error:
             text = (
                 f"the external service {target.service} at {endpoint.url} did not answer in {self._client.wait_timeout_s:g} s"
             )
-            raise Ending("no_endpoint", f"{text}; at last: {clean(str(error), ())[:500]}") from None
+            raise Ending("no_endpoint", f"{text}; at last: {clean(str(error), execution.hidden)[:500]}") from None
         return endpoint
 
     def _start(self) -> Child:

@@ -5,11 +5,17 @@ A node module is a plain module of the standard library and `aifactory_bench.nod
 
     def probe(endpoint: Endpoint, secret: str, parameters: dict) -> dict
         Ask the service a real question with the run's own credentials; return facts (`server_name`, `server_version`).
-        Raise `NotReady(text)` while it does not answer. Must return or raise within about 2 s. Services need it.
+        Raise `NotReady(text)` while it does not answer. Services need it. One that is not back within 10 s is given up and
+        asked again: where a real answer may take longer than 2 s, say why.
+    def alive(endpoint: Endpoint, secret: str, parameters: dict) -> dict
+        The same question without the model, for services that get it through the running server: it answers at all.
     def locate(name: str) -> str | None
         Path of an executable that is not on PATH, such as one that came with a wheel.
     def counters(endpoint: Endpoint, secret: str) -> dict[str, float]
         The server's own totals; `operations` is compared with the clients' total if it is there.
+    def sample(endpoint: Endpoint, secret: str) -> dict[str, float | None]
+        The server's own figures now, the same names each time, None for what it does not show: a row of
+        `samples/service.csv`, asked for beside the load on the server's node.
     def prepare(context: Context) -> dict
         Bring the data into place, outside the window; return what was done. Raise `PrepareError(text)`.
     def driver(context: Context) -> load.Driver
@@ -47,7 +53,7 @@ class Context:
     endpoints: Dict[str, Tuple[Endpoint, ...]]
     """Role -> replicas."""
     secrets: Dict[str, str]
-    """Role -> password of the service; empty for an external one."""
+    """Role -> password or token of the service; empty for an external one that takes none."""
     service_parameters: Dict[str, Dict[str, Any]]
     """Role -> parameters of the service."""
     parameters: Dict[str, Any]
@@ -62,6 +68,8 @@ class Context:
     folder: Path
     """For raw files, exists."""
     events: EventLog
+    commands: Tuple[Tuple[str, ...], ...] = ()
+    """Of a tool: what it will run at this point, encoded as in `placeholders`, inside its image where there is one."""
 
     def share(self, total: int) -> int:
         """Return this rank's part of a whole number; the first ranks take the remainder."""

@@ -29,7 +29,7 @@ TYPES = frozenset(
         "finished",  # data: outcome
     }
 )
-PHASES = ("queue", "image", "start", "ready", "prepare", "warmup", "measure", "drain", "collect", "stop")
+PHASES = ("queue", "image", "start", "pull", "ready", "prepare", "warmup", "measure", "drain", "collect", "stop")
 OUTCOMES = (
     "completed",  # did all that it was there for
     "stopped",  # a stop file or TERM came first

@@ -1,4 +1,4 @@
-"""What the node is: hardware, kernel, limits, programs. Read once, in under 2 s; nothing here can fail a job."""
+"""What the node is: hardware, kernel, limits, programs. Read once, in under 4 s; nothing here can fail a job."""
 
 import contextlib
 import os
@@ -10,17 +10,23 @@ import time
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Tuple
 
+from .gpus import PROGRAMS as GPU_PROGRAMS
+from .gpus import gpus
 from .procfs import node_memory_bytes
 
-_PROGRAMS_LIMIT_S = 1.5
-_GPU_FIELDS = ("index", "name", "uuid", "memory.total", "driver_version")
+_PROGRAMS_LIMIT_S = 3.0
+"""Programs that ask several GPUs take a second and more."""
 _RUNTIMES = ("apptainer", "singularity", "podman", "docker")
 
 
 def collect() -> Dict[str, Any]:
     """Return the fingerprint, a JSON document; what is not there stands in `absent` with the reason."""
     absent: Dict[str, str] = {}
-    outputs = _outputs({"gpus": _gpu_query(), **{name: [name, "--version"] for name in _RUNTIMES}})
+    asked = {name: list(argv) for name, argv in GPU_PROGRAMS.items()}
+    outputs = _outputs({**asked, **{name: [name, "--version"] for name in _RUNTIMES}})
+    found, why_none = gpus(outputs)
+    if why_none:
+        absent["gpus"] = why_none
     runtimes = {name: (outputs[name][0] or "").partition("\n")[0] for name in _RUNTIMES}
     document: Dict[str, Any] = {
         "host": socket.gethostname(),
@@ -37,12 +43,14 @@ def collect() -> Dict[str, Any]:
         "clock_source": _line("/sys/devices/system/clocksource/clocksource0/current_clocksource"),
         "memory_total_bytes": node_memory_bytes().get("MemTotal"),
         "load_1min": os.getloadavg()[0],
-        "gpus": _gpus(*outputs["gpus"], absent),
+        "gpus": found,
+        "gpus_visible": os.environ.get("CUDA_VISIBLE_DEVICES") or os.environ.get("ROCR_VISIBLE_DEVICES"),
         "container_runtimes": {name: version for name, version in runtimes.items() if version},
     }
     reasons = {
         "cpu_limit_cores": "no processor limit in the control group",
         "cpu_governor": "the kernel shows no frequency governor",
+        "gpus_visible": "neither CUDA_VISIBLE_DEVICES nor ROCR_VISIBLE_DEVICES is set",
     }
     for name, value in document.items():
         if value is None:
@@ -97,25 +105,6 @@ def _limits(root: str, group: str, quota_file: str, period_file: Optional[str]) 
             fields += (_line(str(level / period_file)) or "").split()
         if len(fields) == 2 and fields[0].isdigit() and fields[1].isdigit() and int(fields[1]) > 0:
             found.append(int(fields[0]) / int(fields[1]))
-    return found
-
-
-def _gpu_query() -> List[str]:
-    return ["nvidia-smi", f"--query-gpu={','.join(_GPU_FIELDS)}", "--format=csv,noheader,nounits"]
-
-
-def _gpus(output: Optional[str], problem: str, absent: Dict[str, str]) -> List[Dict[str, Any]]:
-    if output is None:
-        absent["gpus"] = problem
-        return []
-    found = []
-    for line in output.splitlines():
-        fields = [field.strip() for field in line.split(",")]
-        if len(fields) == len(_GPU_FIELDS):
-            memory = int(fields[3]) * (1 << 20) if fields[3].isdigit() else None
-            found.append(
-                {"index": fields[0], "name": fields[1], "uuid": fields[2], "memory_bytes": memory, "driver_version": fields[4]}
-            )
     return found
 
 

@@ -20,6 +20,7 @@ def finish(execution: Execution, ending: Ending, started_wall_ns: int, events_st
         Why something could not be written (a full disk), or None. All is stopped in either case.
     """
     trouble = _attempt(lambda: _tell_stopping(execution, ending))
+    execution.monitors.let_service_go()
     _stop_child(execution, ending)
     execution.monitors.stop()
     sweep(execution.spare(), execution.watch.idle)

@@ -11,7 +11,7 @@ from typing import List, Optional
 from .__main__ import EXIT_USAGE, job_arguments
 from .environment import number
 from .events import EventLog
-from .exit_record import clean
+from .exit_record import clean, masked
 from .files import make_private_folder, read_json, write_json
 from .interrupt import Interrupt, Stopped
 from .measurement import Measurement, to_json
@@ -80,7 +80,7 @@ class _Loop:
         try:
             job = self._client_rank()
         except Exception as error:  # a stranger's module: anything may happen in it
-            _print_traceback()
+            _print_traceback(self._hidden())
             return self._none_can_be_measured(
                 f"the node module {self._spec.node_module!r} cannot be imported: {type(error).__name__}: {error}"
             )
@@ -160,7 +160,7 @@ class _Loop:
         text = str(error) or type(error).__name__
         if not type(error).__module__.startswith(__package__ or "aifactory_bench.node"):
             # Not one of ours, whose texts say enough: whoever writes the product's module needs the place.
-            _print_traceback()
+            _print_traceback(self._hidden())
             text = f"{type(error).__name__}: {error}"
         died = self._interrupt.service_died
         return f"{died}; {text}" if died and died not in text else text
@@ -169,14 +169,13 @@ class _Loop:
         """Write that there is no measurement, and let the other ranks know."""
         if point is not None:
             point.give_up(reason)
-        hidden = [secret for secret in self._targets.secrets().values() if secret]
         measurement = Measurement(
             point=spec.id,
             client=self._spec.job,
             kind=self._spec.kind,
             rank=self._rank,
             status="failed",
-            reason=clean(reason, hidden)[:4000],
+            reason=clean(reason, self._hidden())[:4000],
             process=str(spec.load.get("process", "")),
             window_asked_s=float(spec.load.get("duration_s", 0.0)),
             start_wall_ns=time.time_ns(),
@@ -184,7 +183,11 @@ class _Loop:
         measurement.services = self._targets.fates({})
         self._write(spec, measurement)
 
+    def _hidden(self) -> List[str]:
+        return [secret for secret in self._targets.secrets().values() if secret]
+
     def _write(self, spec: PointSpec, measurement: Measurement) -> None:
+        _mask(measurement, self._hidden())
         try:
             write_json(self._paths.measurement(spec.id), to_json(measurement))
         except (TypeError, ValueError) as error:
@@ -218,7 +221,15 @@ class _Loop:
         return document.get("status") if isinstance(document, dict) else None
 
 
-def _print_traceback() -> None:
+def _mask(measurement: Measurement, hidden: List[str]) -> None:
+    """Take secrets out of texts that others wrote: a server may quote in its error the token that it was given."""
+    measurement.reason = masked(measurement.reason, hidden)
+    texts = measurement.provenance.get("error_texts")
+    for found in (measurement.absent, texts if isinstance(texts, dict) else {}):
+        found.update({name: masked(str(text), hidden) for name, text in found.items()})
+
+
+def _print_traceback(hidden: List[str]) -> None:
     import traceback  # takes a few milliseconds, and most runs need none
 
-    traceback.print_exc()
+    print(masked(traceback.format_exc(), hidden), end="", file=sys.stderr)

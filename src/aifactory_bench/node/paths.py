@@ -155,3 +155,12 @@ class RunPaths:
     def secret(self, token: str) -> Path:
         """The service's throw-away password, mode 0600."""
         return self.folder / "endpoints" / token / "secret"
+
+    def external_secret(self, service: str) -> Path:
+        """The token or password of a service that runs already, mode 0600; put there when the run is begun."""
+        return self.folder / external_secret(service)
+
+
+def external_secret(service: str) -> str:
+    """Return where the secret of an external service is kept, relative to the run folder; no job's token begins so."""
+    return f"endpoints/external-{service}/secret"

@@ -3,10 +3,12 @@
 In an encoded string `@{name}` stands for a value and `@@` for one `@`; no other `@` occurs. Every string of a
 command is encoded, so a recipe's own `@{port}` stays what it is: text.
 
-Names: `port` (own port), `bind` (address to listen on), `host` (own host name), `rank`, `replicas`, `folder` (private
+Names: `port` (own port), `port.peers` (10000 above it, or below where that is none: for servers that talk to each other on a
+second one; nobody holds it), `bind` (address to listen on), `host` (own host name), `rank`, `replicas`, `folder` (private
 work folder), `log`, `secret` (own service's password), `python`, `node` (the zipapp), and for clients
 `endpoint.<role>.<replica>.host`, `.port`, `.url`, `.secret`; for tools also `raw` (folder for output), `seed`,
-`share.<name>` (this rank's share of a load figure: `rate`, `concurrency`, `requests`).
+`seed.point` (another one at each point and repetition), `share.<name>` (this rank's share of a load figure: `rate`,
+`concurrency`, `connections`, `requests`).
 """
 
 import re

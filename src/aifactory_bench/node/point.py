@@ -11,13 +11,14 @@ import socket
 import time
 from dataclasses import asdict, dataclass
 from types import ModuleType
-from typing import Dict, List, Optional, Union
+from typing import TYPE_CHECKING, Dict, List, Optional, Union
 from urllib.parse import urlsplit
 
 from .arguments import tool_values
 from .barrier import Barrier, BarrierBroken, Start
 from .contract import Context
 from .events import EventLog
+from .exit_record import masked
 from .files import make_private_folder
 from .interrupt import Interrupt, Stopped
 from .measurement import Measurement
@@ -25,6 +26,9 @@ from .paths import RankPaths, RunPaths
 from .spec import ClientSpec, PointSpec, Spec
 from .targets import Targets
 from .window import LoadWindow, ToolWindow
+
+if TYPE_CHECKING:
+    from .search_window import SearchWindow
 
 # The ranks' windows end together; what may differ is how long each drains.
 _END_MARGIN_S = 30.0
@@ -81,6 +85,7 @@ class Point:
 
     def give_up(self, text: str) -> None:
         """Let the other ranks know that this one will not measure the point, or not to its end."""
+        text = masked(text, self._job.hidden())
         for meeting in self._meetings.values():
             meeting.fail(text)
 
@@ -146,10 +151,15 @@ class Point:
             first=self._first,
             folder=make_private_folder(job.paths.raw(spec.id)),
             events=job.events,
+            commands=tuple(map(tuple, spec.commands)),
         )
 
-    def _window(self, context: Context) -> Union[LoadWindow, ToolWindow]:
+    def _window(self, context: Context) -> "Union[LoadWindow, SearchWindow, ToolWindow]":
         job = self._job
+        if job.client.mode == "load" and context.load.get("search"):
+            from .search_window import SearchWindow  # which loads the load core
+
+            return SearchWindow(context, job.module, job.run, job.spec.token)
         if job.client.mode == "load":
             return LoadWindow(context, job.module)
         values = tool_values(job.spec, context, job.paths)

@@ -2,9 +2,10 @@
 
 import os
 import signal
+import socket
 import time
 from dataclasses import replace
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, Dict, List, NoReturn, Optional, Tuple
 
 from .addresses import interfaces, reachable_host
 from .after import Ends
@@ -52,6 +53,8 @@ class ServiceRole:
         if self._clients_ended():
             raise Ending("completed", "every client had ended before the service was started")
         execution.events.phase("start")
+        if self._service.once:
+            self._run_once()
         # Of an execution before a restart by the scheduler: its port may be anybody's by now.
         execution.run.endpoint(execution.spec.token, execution.rank).unlink(missing_ok=True)
         self._secret = service_secret(execution.run.secret(execution.spec.token))
@@ -59,6 +62,21 @@ class ServiceRole:
         self._publish(*self._start())
         execution.monitors.start_fingerprint()
         self._serve()
+
+    def _run_once(self) -> NoReturn:
+        execution = self._execution
+        values = rank_values(execution.spec, execution.rank, execution.paths)
+        argv = resolve_all(self._argv, values)
+        child = self._launch(argv, execution.environment(resolve_environment(execution.spec.environment, values)))
+        execution.events.append("started", pid=child.pid, argv0=argv[0])
+        execution.events.phase("prepare")
+        while not child.ended():
+            execution.watch.pause()
+        self._let_stop_signals_arrive()
+        last = last_line(log_tail(execution.paths.log, [], child.log_start_bytes))
+        if child.exit_code == 0:
+            raise Ending("completed", last or "everything is in its place")
+        raise Ending("failed", last or child.how_it_ended())
 
     def _start(self) -> Tuple[Endpoint, ReadyFacts]:
         attempts = PORT_ATTEMPTS if self._service.port is None else 1
@@ -95,17 +113,33 @@ class ServiceRole:
         execution.monitors.start_sampler(lambda: [execution.child.pid] if execution.child else [])
         execution.events.phase("ready")
         endpoint = self._endpoint(port)
-        return endpoint, self._await_ready(child, endpoint)
+        until = time.monotonic() + self._service.ready_timeout_s
+        if not self._service.model_pull:
+            return endpoint, self._await(child, endpoint, "probe", until)
+        self._await(child, endpoint, "alive", until)
+        execution.events.phase("pull")
+        began = time.monotonic()
+        for command in self._service.model_pull:
+            self._pull(child, endpoint, self._spawn(resolve_all(command, values), environment), until)
+        pull_s = round(time.monotonic() - began, 6)
+        execution.events.phase("ready")
+        ready = self._await(child, endpoint, "probe", until)
+        ready.facts["model_pull_s"] = pull_s
+        return endpoint, ready
 
     def _launch(self, argv: List[str], environment: Dict[str, str]) -> Child:
+        child = self._execution.child = self._spawn(argv, environment)
+        return child
+
+    def _spawn(self, argv: List[str], environment: Dict[str, str]) -> Child:
         execution = self._execution
         path = find(argv[0], environment, execution.node_module)
         try:
-            child = Child([path, *argv[1:]], environment, execution.paths.work, execution.paths.log, execution.guard)
+            return Child(
+                [path, *argv[1:]], environment, execution.paths.work, execution.paths.log, execution.guard, _called(argv)
+            )
         except (OSError, ValueError) as error:
             raise Ending("failed", f"{path} could not be started: {error}") from None
-        execution.child = child
-        return child
 
     def _prepare(self, argv: List[str], environment: Dict[str, str]) -> None:
         child = self._launch(argv, environment)
@@ -113,10 +147,30 @@ class ServiceRole:
             self._execution.watch.pause()
         self._execution.child = None
         if child.exit_code != 0:
-            raise Ending("failed", f"preparing the service failed: {child.how_it_ended()}")
+            last = last_line(log_tail(self._execution.paths.log, [self._secret], child.log_start_bytes))
+            place = f"preparing the service on {socket.gethostname()} failed"
+            raise Ending("failed", f"{place}: {child.how_it_ended()}" + (f"; its last line: {last}" if last else ""))
 
-    def _await_ready(self, child: Child, endpoint: Endpoint) -> ReadyFacts:
-        ask = self._probe_function()  # imported only now: the service starts meanwhile
+    def _pull(self, child: Child, endpoint: Endpoint, puller: Child, until: float) -> None:
+        """Wait for a program that brings the model into place; whatever ends this ends that too, with all that is left."""
+        while not puller.ended():
+            self._execution.watch.pause()
+            if child.ended():
+                self._judge_early_end(child, endpoint.port)
+            if time.monotonic() > until:
+                text = f"{puller.name} did not bring the model into place within {self._service.ready_timeout_s:g} s"
+                raise Ending("not_ready", f"{text}; see the log, or give it more time under `ready: timeout`")
+        if puller.exit_code != 0:
+            last = last_line(log_tail(self._execution.paths.log, [self._secret], puller.log_start_bytes))
+            raise Ending("failed", f"bringing the model into place failed: {puller.how_it_ended()}; its last line: {last}")
+
+    def _await(self, child: Child, endpoint: Endpoint, question: str, until: float) -> ReadyFacts:
+        """Ask until the node module's function of that name returns.
+
+        Raises:
+            PortTaken, Ending: it never will, or not in time.
+        """
+        ask = self._function(question)  # imported only now: the service starts meanwhile
         next_look_s = _FOREIGN_CHECK_S
 
         def check(waited_s: float) -> None:
@@ -132,7 +186,7 @@ class ServiceRole:
             return facts
 
         try:
-            ready = wait_until_ready(probe, self._execution.watch, self._service.ready_timeout_s, check)
+            ready = wait_until_ready(probe, self._execution.watch, max(0.0, until - time.monotonic()), check)
         except ReadyTimeout as error:
             said = clean(str(error), [self._secret])[:500]
             text = f"{child.name} did not answer within {self._service.ready_timeout_s:g} s; at last: {said}"
@@ -142,12 +196,12 @@ class ServiceRole:
         self._check_owner(endpoint.port)
         return ready
 
-    def _probe_function(self) -> Callable[..., Dict[str, Any]]:
+    def _function(self, name: str) -> Callable[..., Dict[str, Any]]:
         spec = self._execution.spec
-        probe: Optional[Callable[..., Dict[str, Any]]] = getattr(self._execution.node_module(), "probe", None)
-        if probe is None:
-            raise Ending("failed", f"the node module {spec.node_module!r} of kind {spec.kind!r} has no function `probe`")
-        return probe
+        function: Optional[Callable[..., Dict[str, Any]]] = getattr(self._execution.node_module(), name, None)
+        if function is None:
+            raise Ending("failed", f"the node module {spec.node_module!r} of kind {spec.kind!r} has no function `{name}`")
+        return function
 
     def _judge_early_end(self, child: Child, port: int) -> None:
         """Say what a child's end before it was ready means; always raises."""
@@ -175,7 +229,7 @@ class ServiceRole:
 
     def _endpoint(self, port: int) -> Endpoint:
         spec = self._execution.spec
-        host = reachable_host(self._service.bind)
+        host = reachable_host(self._service.bind, self._execution.spec.fabric)
         return Endpoint(
             service=spec.job,
             replica=self._execution.rank,
@@ -194,6 +248,9 @@ class ServiceRole:
         known = replace(endpoint, interfaces=interfaces(), facts=ready.facts, published_wall_ns=time.time_ns())
         publish(execution.run.endpoint(execution.spec.token, execution.rank), known)
         execution.events.append("published", host=known.host, port=known.port)
+        sample = getattr(execution.node_module(), "sample", None)
+        if sample is not None:
+            execution.monitors.start_service(lambda: sample(known, self._secret))
         execution.events.phase("measure")
 
     def _serve(self) -> None:
@@ -241,3 +298,12 @@ class ServiceRole:
         end = time.monotonic() + _GRACE_S
         while time.monotonic() < end:
             self._execution.watch.pause(end - time.monotonic())
+
+
+def _called(argv: List[str]) -> str:
+    """Return what people call a program: behind `env NAME=value ...` the program itself."""
+    words = iter(argv)
+    name = next(words)
+    if os.path.basename(name) == "env":
+        name = next((word for word in words if "=" not in word), name)
+    return os.path.basename(name)

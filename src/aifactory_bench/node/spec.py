@@ -38,9 +38,13 @@ class ServiceSpec:
     """Handed to the product's `probe`."""
     prepare: List[List[str]] = field(default_factory=list)
     """Commands run one after another before the service, e.g. initdb; each must exit with 0."""
+    model_pull: List[List[str]] = field(default_factory=list)
+    """Commands run one after another once the server is alive and before it is asked whether it is ready."""
     stop_signal: str = "TERM"
     stop_timeout_s: float = 10.0
     """From the signal to KILL."""
+    once: bool = False
+    """It answers nothing and ends well when its command does: what it brings into place is for jobs behind it."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class TargetSpec:
     parameters: Dict[str, Any] = field(default_factory=dict)
     url: Optional[str] = None
     """Of an external service: never started, never stopped."""
+    has_secret: bool = False
+    """Of an external service: whether `RunPaths.external_secret` holds its token or password."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +74,8 @@ class PointSpec:
     parameters: Dict[str, Any]
     """Of the client at this point."""
     load: Dict[str, Any]
-    """Totals of the client: `process`, `rate_per_s`, `concurrency`, `connections`, `warmup_s`, `duration_s`, `timeout_s`,
-    `seed`, `workers`."""
+    """Totals of the client: the fields of a recipe's `Load` by their names, units in them, defaults filled in. `rates` is a
+    list of `for_s`, `rate_per_s`, `to_per_s`; `slo` name -> seconds, also where a search has it; `search` see `search`."""
     participants: Dict[str, int]
     """Client token -> ranks: who meets at the barrier before this point, the client itself included."""
     commands: List[List[str]] = field(default_factory=list)
@@ -90,6 +96,18 @@ class ClientSpec:
     """How long to wait for the endpoints of the targets."""
     mode: str = "load"
     """`load`: the product's node module gives a driver for the load core; `tool`: it reduces a tool's output."""
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """The image that a job runs in, as it was when the plan was made."""
+
+    reference: str
+    path: str
+    digest: str
+    """`sha256:...` of the file."""
+    size_bytes: int
+    modified_s: int
 
 
 @dataclass(frozen=True)
@@ -115,12 +133,16 @@ class Spec:
     after: Dict[str, int] = field(default_factory=dict)
     """Token -> ranks of jobs that must have ended before this one begins."""
     monitors: Dict[str, Dict[str, Any]] = field(default_factory=dict)
-    """Name -> options; `node` has `interval_s`."""
+    """Name -> options; `node` and `service` have `interval_s`."""
     environment: Dict[str, str] = field(default_factory=dict)
     """Of the child, encoded values."""
     files: List[FileSpec] = field(default_factory=list)
+    fabric: Dict[str, Any] = field(default_factory=dict)
+    """How nodes are reached over the fast network: `suffix` of their names, `interfaces` by preference. Empty: as usual."""
     service: Optional[ServiceSpec] = None
     client: Optional[ClientSpec] = None
+    image: Optional[ImageSpec] = None
+    """Of the site's cache; None: it is not from there, or there is none."""
     v: int = VERSION
 
 
@@ -147,6 +169,8 @@ def spec_from_json(text: str) -> Spec:
             client["targets"] = {role: TargetSpec(**item) for role, item in client["targets"].items()}
             client["points"] = [PointSpec(**item) for item in client["points"]]
             data["client"] = ClientSpec(**client)
+        if data.get("image") is not None:
+            data["image"] = ImageSpec(**data["image"])
         return Spec(**data)
     except (KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"not a job specification: {error}") from None

@@ -124,6 +124,13 @@ def _run_role(execution: Execution, argv: List[str]) -> None:
         else:
             watch.watch_lease(spec.lease_s)
     watch.look()
+    if spec.image is not None:
+        from .image import what_is_wrong
+
+        wrong = what_is_wrong(spec.image)
+        if wrong is not None:
+            hint = "see `aifactory-bench images verify`, and `images pull --again`"
+            raise Ending("failed", f"image {spec.image.reference}: {spec.image.path} {wrong}; {hint}")
     if spec.after:
         execution.events.phase("queue")
         wait_for_ends(execution.run, spec.after, watch)

@@ -55,12 +55,8 @@ class Targets:
         return tuple(found)
 
     def secrets(self) -> Dict[str, str]:
-        """Return role -> password; empty for an external service."""
-        found = {}
-        for role, target in self._specs.items():
-            text = read_text(self._run.secret(target.token), limit_bytes=1 << 16) if target.token else None
-            found[role] = (text or "").rstrip("\n")
-        return found
+        """Return role -> password or token; empty for an external service that takes none."""
+        return {role: secret_of(self._run, target) or "" for role, target in self._specs.items()}
 
     def parameters(self) -> Dict[str, Dict[str, Any]]:
         """Return role -> parameters of the service."""
@@ -125,6 +121,18 @@ class Targets:
                     for name, value in read_counters(endpoint, secrets[role]).items():
                         total[name] = total.get(name, 0) + value
         return total
+
+
+def secret_of(run: RunPaths, target: TargetSpec) -> Optional[str]:
+    """Return a service's password or token; None: it has none, or it is not there."""
+    if target.url is None:
+        path = run.secret(target.token)
+    elif target.has_secret:
+        path = run.external_secret(target.service)
+    else:
+        return None
+    text = read_text(path, limit_bytes=1 << 16)
+    return None if text is None else text.rstrip("\n")
 
 
 def reachable(endpoint: Endpoint) -> bool:

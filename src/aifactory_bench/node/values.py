@@ -13,6 +13,9 @@ from .placeholders import resolve
 from .program import archive
 from .spec import FileSpec, ServiceSpec, Spec
 
+_PEERS = 10_000
+_LAST_PORT = 65_535
+
 
 def rank_values(spec: Spec, rank: int, paths: RankPaths) -> Dict[str, str]:
     """Return what every rank knows."""
@@ -22,7 +25,7 @@ def rank_values(spec: Spec, rank: int, paths: RankPaths) -> Dict[str, str]:
         "folder": str(paths.work),
         "log": str(paths.log),
         "python": sys.executable,
-        "host": reachable_host(WILDCARD),
+        "host": reachable_host(WILDCARD, spec.fabric),
     }
     path = archive()
     if path is not None:
@@ -32,7 +35,8 @@ def rank_values(spec: Spec, rank: int, paths: RankPaths) -> Dict[str, str]:
 
 def service_values(service: ServiceSpec, port: int, secret: str) -> Dict[str, str]:
     """Return what a service knows in addition."""
-    return {"port": str(port), "bind": service.bind, "secret": secret}
+    peers = port + _PEERS if port + _PEERS <= _LAST_PORT else port - _PEERS
+    return {"port": str(port), "port.peers": str(peers), "bind": service.bind, "secret": secret}
 
 
 def client_values(endpoints: Mapping[str, Sequence[Endpoint]], secrets: Mapping[str, str]) -> Dict[str, str]:

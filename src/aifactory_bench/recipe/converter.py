@@ -188,7 +188,7 @@ def _plain(type_: Any, value: Any, path: Path, problems: Problems) -> Any:
     hint = ""
     if type_ is str:
         if isinstance(value, Mapping) and "secret" in value:
-            hint = ": secrets are not supported in recipes, and no value here takes one"
+            hint = ": no value here takes a secret; of an external service external.secret takes a reference, such as env:NAME"
         elif isinstance(value, (bool, int, float)):
             hint = ": put it in quotes"
     elif type_ is bool:

@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
 from .converter import BAD, structure, structure_class
+from .load_model import slo_problems
 from .model import ClientEntry, ServiceEntry, name_text
 from .problems import Path, Problems, shown, suggestion
 
 Section = Literal["services", "clients"]
 RESERVED = "all"
 """No job is called so: `stop/all` ends every job."""
-_OF_A_JOB = ("image", "resources", "replicas", "environment", "parameters")
+_OF_A_JOB = ("image", "resources", "replicas", "environment", "parameters", "staging")
 
 
 class Kinds(Protocol):
@@ -22,7 +23,7 @@ class Kinds(Protocol):
 
     @property
     def clients(self) -> Mapping[str, type[Any]]:
-        """Kind -> class with `Parameters` and `targets`."""
+        """Kind -> class with `Parameters`, `targets` and `slos`."""
 
 
 def build_entry(section: Section, name: str, data: Any, registry: Kinds, problems: Problems) -> Any:
@@ -48,6 +49,10 @@ def build_entry(section: Section, name: str, data: Any, registry: Kinds, problem
     elif (job_class := _job_class(section, data.get("kind"), path, registry, problems)) is not None:
         given["parameters"] = structure(job_class.Parameters, data.get("parameters", {}), (*path, "parameters"), problems)
     entry = structure_class(cls, data, path, problems, given)
+    if isinstance(entry, ClientEntry):
+        allowed = getattr(registry.clients.get(entry.kind), "slos", ())
+        for inner, text in slo_problems(entry.load, allowed, entry.kind).items():
+            problems.add((*path, "load", *inner), text, at="key")
     return entry if len(problems) == before else BAD
 
 

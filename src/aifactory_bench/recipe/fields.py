@@ -83,8 +83,9 @@ def _read_keys(cls: type[Any]) -> Mapping[str, Key]:
 
 
 def key_of(name: str, type_: Any) -> str:
-    """Return the key of a field: its name less the unit's suffix."""
-    quantity = QUANTITIES.get(type_) if _hashable(type_) else None
+    """Return the key of a field: its name less the unit's suffix, which a mapping's values may have too."""
+    pair = mapping_types(type_)
+    quantity = QUANTITIES.get(type_ if pair is None else pair[1]) if _hashable(type_) else None
     return name.removesuffix(quantity.suffix) if quantity and quantity.suffix and name != quantity.suffix else name
 
 

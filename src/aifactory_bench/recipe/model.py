@@ -12,23 +12,26 @@ from attrs import field, frozen
 from attrs.validators import ge, gt, le, optional
 
 from ..slurm.options import check_options
-from ..units import DurationS, RatePerS, SizeBytes
+from ..units import DurationS, SizeBytes
+from .load_model import Load
+from .references import check_reference
 
 SCHEMA = "aifactory-bench/1"
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):(?P<port>[0-9]{1,5})(?:/[^\s?#@]*)?")
+_URL = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?(?:/[^\s?#@]*)?"
+)
+_SCHEMES_WITH_PORT = ("http", "https")
+"""They have a port of their own, so that a url may leave it out."""
 _LEASE: Optional[DurationS] = DurationS(600.0)
 _LAST_PORT = 65535
 # Upper bounds are far above what any machine has, and low enough that a slip of the pen is told at once: what they bound is
 # counted up to, kept in memory, or waited for.
 _MOST_REPLICAS = 4096
 _MOST_NODES = 16384
-_MOST_CONNECTIONS = 100_000
-_MOST_WORKERS = 256
 _MOST_CPUS = 4096
 _MOST_GPUS = 1024
 _MOST_RETRIES = 100
 _MOST_MEMORY = SizeBytes(1 << 50)
-_FASTEST = RatePerS(1e9)
 _LONGEST = DurationS(7 * 86400.0)
 _LONGEST_WALLTIME = DurationS(365 * 86400.0)
 NAME_PATTERN = "^[a-z][a-z0-9-]{0,30}$"
@@ -63,8 +66,13 @@ class Resources:
 class Ready:
     """How long a service may take until it answers."""
 
-    timeout_s: DurationS = field(default=DurationS(120.0), validator=[gt(DurationS(0)), le(_LONGEST)])
-    """Past it the service counts as broken."""
+    timeout_s: Optional[DurationS] = field(default=None, validator=optional([gt(DurationS(0)), le(_LONGEST)]))
+    """Past it the service counts as broken. None: the kind's own, `2m` for most."""
+
+
+def _check_secret(_instance: Any, _attribute: Any, value: Optional[str]) -> None:
+    if value is not None:
+        check_reference(value)
 
 
 @frozen
@@ -72,12 +80,16 @@ class External:
     """A service that already runs: probed and measured, never started or stopped."""
 
     url: str = field()
-    """`redis://host:port`, `http://host:port`, ..."""
+    """`redis://host:port`, `http://host:port`, `https://host`, ..."""
+    secret: Optional[str] = field(default=None, validator=_check_secret)
+    """Where its token or password is: `env:NAME` or `file:/path`, read when the run is begun, by who begins it. None: it takes
+    none."""
 
     @url.validator
     def _check_url(self, _attribute: Any, value: str) -> None:
         found = _URL.fullmatch(value)
-        if not found or not 0 < int(found["port"]) <= _LAST_PORT:
+        usual = found is not None and found["port"] is None and found["scheme"] in _SCHEMES_WITH_PORT
+        if not found or not (usual or 0 < int(found["port"] or 0) <= _LAST_PORT):
             raise ValueError(f"must be scheme://host:port without user or password, such as redis://db:6379; found {value!r}")
 
 
@@ -115,51 +127,8 @@ class ServiceEntry:
     """What the kind takes, an instance of its `Parameters`; an empty mapping with `external`."""
     ready: Ready = field(factory=Ready)
     """How long it may take to answer."""
-
-
-@frozen
-class Load:
-    """The load of a client: totals over its replicas."""
-
-    process: Literal["closed", "constant", "poisson"] = "closed"
-    """`closed`: an answer is followed by the next request. Open loop: evenly (`constant`) or at random (`poisson`) in time."""
-    rate_per_s: Optional[RatePerS] = field(default=None, validator=optional([gt(RatePerS(0)), le(_FASTEST)]))
-    """Requests asked for. Open loop only, and then needed."""
-    concurrency: Optional[int] = field(default=None, validator=optional([ge(1), le(_MOST_CONNECTIONS)]))
-    """Closed loop only: requests in flight are this times the pipeline depth. Default 50."""
-    connections: Optional[int] = field(default=None, validator=optional([ge(1), le(_MOST_CONNECTIONS)]))
-    """Open loop only: size of the connection pool. Default 50."""
-    warmup_s: DurationS = field(default=DurationS(5.0), validator=[ge(DurationS(0)), le(_LONGEST)])
-    """Load before the window, not counted."""
-    duration_s: DurationS = field(default=DurationS(30.0), validator=[gt(DurationS(0)), le(_LONGEST)])
-    """The window in which everything is counted."""
-    timeout_s: DurationS = field(default=DurationS(10.0), validator=[gt(DurationS(0)), le(_LONGEST)])
-    """Of one request."""
-    seed: int = field(default=1, validator=ge(0))
-    """Of arrivals, keys and operations; each replica adds its rank."""
-    workers: int = field(default=1, validator=[ge(1), le(_MOST_WORKERS)])
-    """Generator processes a replica."""
-
-    @rate_per_s.validator
-    def _check_rate(self, _attribute: Any, value: Optional[float]) -> None:
-        if self.process == "closed" and value is not None:
-            raise ValueError(
-                "has no meaning with process: closed, where the server sets the pace; leave it out, or write process: poisson"
-            )
-        if self.process != "closed" and value is None:
-            raise ValueError(f"missing; process: {self.process} needs the requests per second, such as rate: 20000/s")
-
-    @concurrency.validator
-    def _check_concurrency(self, _attribute: Any, value: Optional[int]) -> None:
-        if self.process != "closed" and value is not None:
-            raise ValueError(
-                f"is for process: closed only; process: {self.process} has rate, and connections for the size of its pool"
-            )
-
-    @connections.validator
-    def _check_connections(self, _attribute: Any, value: Optional[int]) -> None:
-        if self.process == "closed" and value is not None:
-            raise ValueError("is for open loop only; with process: closed write concurrency")
+    staging: Optional[Resources] = None
+    """What the job takes that copies the model into place beforehand, where the parameters ask for one. None: an hour."""
 
 
 @frozen
@@ -198,10 +167,20 @@ class NodeMonitor:
 
 
 @frozen
+class ServiceMonitor:
+    """The service's own figures, such as those of its `/metrics`, for kinds whose node module can read them."""
+
+    interval_s: DurationS = field(default=DurationS(5.0), validator=[ge(DurationS(0.1)), le(_LONGEST)])
+    """From reading to reading."""
+
+
+@frozen
 class Monitors:
     """What is watched beside the load."""
 
     node: Optional[NodeMonitor] = field(factory=NodeMonitor, metadata={"off": True})
+    """None, written `off`: not watched."""
+    service: Optional[ServiceMonitor] = field(factory=ServiceMonitor, metadata={"off": True})
     """None, written `off`: not watched."""
 
 

@@ -79,7 +79,11 @@ class RunStore:
                 return
             for path in (paths.recipe, paths.lock, *paths.folder.glob("node-*.pyz")):
                 path.unlink(missing_ok=True)
-            for folder in (paths.stop, paths.barriers):
+            endpoints = paths.folder / "endpoints"
+            for secret in endpoints.glob("*/secret"):
+                secret.unlink()
+                secret.parent.rmdir()
+            for folder in (paths.stop, paths.barriers, endpoints):
                 with contextlib.suppress(FileNotFoundError):
                     folder.rmdir()
             paths.folder.rmdir()

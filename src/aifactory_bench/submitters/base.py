@@ -1,5 +1,6 @@
 """What a submitter is: it takes a script and a token, and answers for the job's state."""
 
+import types
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from enum import Enum
@@ -9,6 +10,8 @@ from attrs import frozen
 
 from ..errors import SubmitError
 from ..plan import Plan, PlannedJob
+
+NO_FILES: Mapping[str, str] = types.MappingProxyType({})
 
 
 class JobState(Enum):
@@ -68,8 +71,15 @@ class Submitter(ABC):
         """Return the time to the next poll; unchanged_s: how long nothing has changed; ending: jobs are being stopped."""
 
     @abstractmethod
-    async def stage(self, plan: Plan, recipe: str, program: bytes) -> None:
+    async def stage(self, plan: Plan, recipe: str, program: bytes, private: Mapping[str, str] = NO_FILES) -> None:
         """Put everything the run needs into the site's run folder; doing it again changes nothing.
+
+        Args:
+            plan: The whole plan so far.
+            recipe: Its text.
+            program: The node program of that plan.
+            private: Path in the run folder -> content of what only its owner may read, and what is kept nowhere else. Given
+                when a run is begun; what is there already stays.
 
         Raises:
             SiteError: no space, no permission, a program that the site lacks.

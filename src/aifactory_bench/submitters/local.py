@@ -21,7 +21,7 @@ from ..node.files import make_private_folder, read_json, read_text, write_atomic
 from ..node.paths import JobPaths, RunPaths
 from ..plan import Plan, PlannedJob, plan_to_json
 from ..script.bundle import NodeProgram, write_node_program
-from .base import JobState, JobStatus, Submitter
+from .base import NO_FILES, JobState, JobStatus, Submitter
 from .disk import clear_errors, gone
 from .endings import how_it_ended, tail
 from .process import ProcessId, belonging
@@ -91,7 +91,7 @@ class LocalSubmitter(Submitter):
     def interval_s(self, unchanged_s: float, *, ending: bool) -> float:
         return CALM_INTERVAL_S if unchanged_s > CALM_AFTER_S and not ending else BUSY_INTERVAL_S
 
-    async def stage(self, plan: Plan, recipe: str, program: bytes) -> None:
+    async def stage(self, plan: Plan, recipe: str, program: bytes, private: Mapping[str, str] = NO_FILES) -> None:
         if shutil.which("bash", path="/bin:/usr/bin") is None:
             raise SiteError("bash is not installed", "jobs are bash scripts: install the package 'bash'")
         self._ranks.update((job.token, job.ranks) for job in plan.jobs)
@@ -101,6 +101,8 @@ class LocalSubmitter(Submitter):
             write_node_program(self._paths.folder, NodeProgram(plan.node_digest, program))
             if not self._paths.plan.exists():  # later stages leave it: its time is that of the run
                 write_atomic(self._paths.recipe, recipe)
+            for name, content in private.items():
+                await self.write(name, content)
             write_atomic(self._paths.plan, plan_to_json(plan))
 
     async def submit(self, job: PlannedJob) -> str:

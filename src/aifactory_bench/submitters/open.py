@@ -9,6 +9,7 @@ from ..node.paths import RunPaths
 from ..plan import Plan
 from ..sites.model import Login, Site
 from ..transports.base import Transport
+from ..transports.local import LocalTransport
 from .archive import unpack
 from .base import Submitter
 from .local import LocalSubmitter
@@ -56,6 +57,10 @@ class Submitters:
         if len(files) != len(_MADE_OF):
             raise RunError(f"{site.name}: {site.runs}/{run_id} is not a whole run: it has {', '.join(files) or 'nothing'}")
         return files
+
+    def transport_of(self, site: Site) -> Transport:
+        """Return the connection to a site, shared with its runs."""
+        return LocalTransport() if site.submitter == "local" else self._slurm_site(site).transport
 
     def _slurm_site(self, site: Site) -> SlurmSite:
         if site.name not in self._sites:

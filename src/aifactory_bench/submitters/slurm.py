@@ -24,7 +24,7 @@ from ..slurm.queue import Queue, QueueRow
 from ..slurm.states import interpret
 from ..transports.base import Completed
 from .answer import NOTHING, RunPart, request_lines
-from .base import JobState, JobStatus, Submitter
+from .base import NO_FILES, JobState, JobStatus, Submitter
 from .disk import clear_errors
 from .mirror import Mirror
 from .slurm_site import FRESH_S, SlurmSite, is_dead
@@ -106,20 +106,20 @@ class SlurmSubmitter(Submitter):
             self._jobs.setdefault(job.token, TrackedJob(job))
 
     def interval_s(self, unchanged_s: float, *, ending: bool) -> float:
-        calm_s = min(CALM_INTERVAL_S, max(BUSY_INTERVAL_S, unchanged_s * CALM_SHARE))
+        calm_s = min(self._site.longest_interval_s(CALM_INTERVAL_S), max(BUSY_INTERVAL_S, unchanged_s * CALM_SHARE))
         self._interval_s = ENDING_INTERVAL_S if ending else calm_s
         return self._interval_s
 
     # what goes to the site
 
-    async def stage(self, plan: Plan, recipe: str, program: bytes) -> None:
+    async def stage(self, plan: Plan, recipe: str, program: bytes, private: Mapping[str, str] = NO_FILES) -> None:
         again = self._paths.plan.exists()
         with clear_errors(self._paths.folder):
             for folder in (self._paths.folder, self._paths.stop):
                 make_private_folder(folder)
             if not again:  # later stages leave it: its time is that of the run
                 write_atomic(self._paths.recipe, recipe)
-        done = await bring(self._site, self._run_folder, plan, recipe, program, again=again)
+        done = await bring(self._site, self._run_folder, plan, recipe, program, private, again=again)
         self._check(done, "the run's files could not be put there")
         with clear_errors(self._paths.folder):
             write_atomic(self._paths.plan, plan_to_json(plan))

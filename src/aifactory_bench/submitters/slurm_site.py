@@ -21,6 +21,8 @@ MOST_BYTES = 4 << 20
 """Of files, in one answer for one run."""
 MOST_FILES = 1000
 """Of them."""
+_ASKED_WHILE_REMEMBERED = 3
+"""How often Slurm is asked in the time for which it remembers a job that has ended."""
 SUBMIT_BURST = 20
 """Submissions that may come at once; where the site allows more in a second, as many as that."""
 
@@ -84,6 +86,11 @@ class SlurmSite:
     def outdate(self) -> None:
         """Make the next poll a real one: something was done that it is to show."""
         self._polled_at = float("-inf")
+
+    def longest_interval_s(self, wanted_s: float) -> float:
+        """Return the longest pause between questions; a job that has ended is to be seen before Slurm forgets it."""
+        remembered_s = self.site.rules.min_job_age_s
+        return wanted_s if remembered_s is None else min(wanted_s, remembered_s / _ASKED_WHILE_REMEMBERED)
 
     async def run(self, name: str, *arguments: str, stdin: bytes = b"", timeout_s: float = 60.0) -> Completed:
         """Run one of our programs on the site; raises as `Transport.run` does."""

@@ -1,6 +1,7 @@
 """Bringing a run's files to its site."""
 
 import os
+from collections.abc import Mapping
 
 from ..errors import NotExecutedError, OutcomeUnknownError, UsageError
 from ..plan import Plan, plan_to_json
@@ -15,7 +16,9 @@ _EXISTS = 9
 """How the program `stage` ends when a new run is there already."""
 
 
-async def bring(site: SlurmSite, run_folder: str, plan: Plan, recipe: str, program: bytes, *, again: bool) -> Completed:
+async def bring(
+    site: SlurmSite, run_folder: str, plan: Plan, recipe: str, program: bytes, private: Mapping[str, str], *, again: bool
+) -> Completed:
     """Put what a run is made of into its folder; once begun it is done again when the connection is lost.
 
     Args:
@@ -24,6 +27,7 @@ async def bring(site: SlurmSite, run_folder: str, plan: Plan, recipe: str, progr
         plan: The whole plan so far.
         recipe: Its text.
         program: The node program of that plan.
+        private: Path in the run folder -> content of what is kept there only.
         again: The run has begun before.
 
     Raises:
@@ -31,6 +35,7 @@ async def bring(site: SlurmSite, run_folder: str, plan: Plan, recipe: str, progr
         TransportError: The site could not be spoken to.
     """
     files: dict[str, str | bytes] = {
+        **private,
         "recipe.yaml": recipe,
         f"node-{plan.node_digest}.pyz": program,
         "plan.json": plan_to_json(plan),

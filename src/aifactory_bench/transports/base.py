@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 
 from attrs import frozen
 
+from .stream import ForbiddenError, Stream
+
 
 @frozen
 class Completed:
@@ -36,6 +38,20 @@ class Transport(ABC):
             OutcomeUnknownError: It may have been executed as a whole, in part, or not at all.
             AccessError: The site lets nobody in without a person: a host key that is not known, a refused login.
         """
+
+    async def connect(self, host: str, port: int) -> Stream:
+        """Connect to a port of a machine as the login node sees it, over the connection to the site.
+
+        Raises:
+            ForbiddenError: The site does not forward.
+            UnreachableError: Nobody listens there.
+            NotExecutedError, AccessError: As with `run`.
+        """
+        raise ForbiddenError(f"{self.label}: cannot connect to {host}:{port}: this connection forwards nothing")
+
+    async def check(self, host: str, port: int) -> None:
+        """See whether `connect` would succeed; the errors are its own."""
+        await (await self.connect(host, port)).close()
 
     @abstractmethod
     async def close(self) -> None:

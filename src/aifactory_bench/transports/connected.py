@@ -4,12 +4,15 @@ import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
-from typing import Optional
+from typing import Optional, TypeVar
 
 from ..errors import AccessError, NotExecutedError
 from .base import Completed, Transport
 from .framing import Reply, Request
 from .sessions import SessionLimit
+from .stream import ForbiddenError, Stream
+
+T = TypeVar("T")
 
 _SPACING_S = 1.0
 _SPACING_MOST_S = 60.0
@@ -38,6 +41,20 @@ class Line(ABC):
         Raises:
             NoSessionError: The session was refused, or the connection lost before it was open.
         """
+
+    async def connect(self, host: str, port: int) -> Stream:
+        """Connect to a port as the site sees it.
+
+        Raises:
+            NoSessionError: The connection is gone.
+            ForbiddenError: The site does not forward.
+            UnreachableError: Nobody listens there.
+        """
+        raise ForbiddenError(f"cannot connect to {host}:{port}: this connection forwards nothing")
+
+    async def check(self, host: str, port: int) -> None:
+        """See whether `connect` would succeed."""
+        await (await self.connect(host, port)).close()
 
     @abstractmethod
     async def close(self) -> None:
@@ -127,6 +144,23 @@ class ConnectedTransport(Transport):
                 await self._sleep(min(_REFUSAL_WAIT_S * 2 ** (refusals - 1), _REFUSAL_WAIT_MOST_S))
             if losses >= _LOSSES or refusals >= _REFUSALS:
                 raise NotExecutedError(f"{self.label}: no session for a command: {why}")
+
+    async def connect(self, host: str, port: int) -> Stream:
+        return await self._over_line(lambda line: line.connect(host, port))
+
+    async def check(self, host: str, port: int) -> None:
+        await self._over_line(lambda line: line.check(host, port))
+
+    async def _over_line(self, use: "Callable[[Line], Awaitable[T]]") -> T:
+        """Use the connection, a second one where the first is found to be gone."""
+        for last in (False, True):
+            line = await self._connected()
+            try:
+                return await use(line)
+            except NoSessionError as error:
+                if last or not line.lost:
+                    raise NotExecutedError(f"{self.label}: the connection was lost: {error}") from None
+        raise AssertionError("unreachable")
 
     async def _connected(self) -> Line:
         """Return the connection; whoever comes while it is being made waits for the same attempt."""

@@ -28,10 +28,13 @@ from .connected import ConnectedTransport, Line, NoSessionError
 from .dial import KEEPALIVE_MISSES, KEEPALIVE_S
 from .framing import Reply
 from .process import exchange
+from .stream import ForbiddenError, ProcessStream, Stream, UnreachableError
 
 _NO_SESSION = "aifactory-bench: no session"
 _FAILED = 255
 _CONNECT_LIMIT_S = 90.0
+_FORWARD_S = 2.0
+"""In which a connection that is refused has ended."""
 _LOCAL_LIMIT_S = 20.0
 """For questions that `ssh` answers without the network."""
 _KEY_TEXTS = ("host key verification failed", "remote host identification has changed", "host key is known for")
@@ -249,6 +252,38 @@ class _MasterLine(Line):
             self._lost = code != 0
             raise NoSessionError(reply.said.partition(_NO_SESSION)[0].strip() or "the shared connection is gone")
         return None  # the connection was lost: 255 is what ssh itself says
+
+    async def _forward(self, host: str, port: int) -> asyncio.subprocess.Process:
+        target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        proxy = f"-oProxyCommand=sh -c 'echo {_NO_SESSION} >&2'"
+        argv = self._ssh.argv("-S", self._path, "-oControlMaster=no", proxy, "-W", target)
+        pipe = asyncio.subprocess.PIPE
+        return await _start(argv, stdin=pipe, stdout=pipe)
+
+    async def connect(self, host: str, port: int) -> Stream:
+        return ProcessStream(await self._forward(host, port))
+
+    async def check(self, host: str, port: int) -> None:
+        process = await self._forward(host, port)
+        stderr = process.stderr
+        assert stderr is not None
+        said = b""
+        try:
+            async with asyncio.timeout(_FORWARD_S):  # it says nothing when it is through, and ends when it is not
+                said = await stderr.read()
+        except TimeoutError:
+            return
+        finally:
+            await ProcessStream(process).close()
+        text = said.decode("utf-8", "replace").strip()
+        if _NO_SESSION in text:
+            self._lost = True
+            raise NoSessionError("the shared connection is gone")
+        if "prohibited" in text:
+            raise ForbiddenError(f"the SSH server of the login node forwards nothing to {host}:{port}: {text}")
+        raise UnreachableError(
+            f"{host}:{port} cannot be reached: nobody listens there, or the login node's SSH server forwards nothing: {text}"
+        )
 
     async def close(self) -> None:
         if self._process is not None:

@@ -39,9 +39,15 @@ async def exchange(argv: Sequence[str], reply: Reply, *, environment: Optional[M
     """
     # A session of its own: Ctrl-C is for the controller, which decides what becomes of a command.
     arrival = Arrival(reply)
-    transport, carrier = await asyncio.get_running_loop().subprocess_exec(
-        lambda: _Carrier(arrival), *argv, env=environment, start_new_session=True
+    starting = asyncio.ensure_future(
+        asyncio.get_running_loop().subprocess_exec(lambda: _Carrier(arrival), *argv, env=environment, start_new_session=True)
     )
+    try:
+        transport, carrier = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        # One that is cancelled while it starts would be left half open, with a child that waits for its input for ever.
+        await _end(*await starting)
+        raise
     try:
         stdin = transport.get_pipe_transport(0)
         assert isinstance(stdin, asyncio.WriteTransport)
@@ -49,12 +55,18 @@ async def exchange(argv: Sequence[str], reply: Reply, *, environment: Optional[M
         stdin.write_eof()
         await arrival.wait()
     finally:
-        exit_status = transport.get_returncode()
-        if exit_status is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(transport.get_pid(), signal.SIGKILL)
-        try:
-            await carrier.gone.wait()
-        finally:
-            transport.close()
+        exit_status = await _end(transport, carrier)
     return exit_status if exit_status is None or exit_status >= 0 else 128 - exit_status
+
+
+async def _end(transport: asyncio.SubprocessTransport, carrier: _Carrier) -> Optional[int]:
+    """Kill a program that has not ended, with its group; return the exit status, None where it was killed."""
+    exit_status = transport.get_returncode()
+    if exit_status is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(transport.get_pid(), signal.SIGKILL)
+    try:
+        await carrier.gone.wait()
+    finally:
+        transport.close()
+    return exit_status

@@ -1,6 +1,7 @@
 """Over a connection of our own, made with asyncssh."""
 
 import asyncio
+import contextlib
 import signal
 import time
 from collections.abc import Awaitable, Callable
@@ -15,6 +16,7 @@ from .arrival import Arrival
 from .connected import ConnectedTransport, Line, NoSessionError
 from .dial import Answer, Dialler, hang_up
 from .framing import Reply
+from .stream import ForbiddenError, PairStream, Stream, UnreachableError
 
 
 class SshTransport(ConnectedTransport):
@@ -83,8 +85,53 @@ class _SshLine(Line):
             channel.abort()
         return session.exit_status
 
+    async def connect(self, host: str, port: int) -> Stream:
+        opening = asyncio.create_task(self._connections[-1].open_connection(host, port, encoding=None))
+        try:
+            reader, writer = await asyncio.shield(opening)  # as with sessions, one that is cancelled is forgotten
+        except asyncio.CancelledError:
+            opening.add_done_callback(_abandon_stream)
+            raise
+        except asyncssh.ChannelOpenError as error:
+            if self.lost:
+                raise NoSessionError(str(error)) from None
+            if error.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
+                raise ForbiddenError(
+                    f"the SSH server of the login node forwards nothing to {host}:{port}: {error.reason}"
+                ) from None
+            raise UnreachableError(f"{host}:{port} cannot be reached from the login node: {error.reason}") from None
+        except (asyncssh.Error, OSError) as error:
+            raise NoSessionError(str(error)) from None
+        return SshStream(reader, writer)
+
     async def close(self) -> None:
         await hang_up(self._connections)
+
+
+class SshStream(PairStream):
+    """A forwarded connection; what asyncssh raises of it becomes an error of the operating system."""
+
+    async def read(self) -> bytes:
+        try:
+            return await super().read()
+        except asyncssh.Error as error:
+            raise ConnectionResetError(str(error)) from None
+
+    async def write(self, data: bytes) -> None:
+        try:
+            await super().write(data)
+        except asyncssh.Error as error:
+            raise ConnectionResetError(str(error)) from None
+
+    async def close(self) -> None:
+        self._writer.channel.abort()
+        with contextlib.suppress(asyncssh.Error):
+            await super().close()
+
+
+def _abandon_stream(opening: "asyncio.Task[tuple[Any, Any]]") -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result()[1].channel.abort()
 
 
 def _abandon(opening: "asyncio.Task[tuple[asyncssh.SSHClientChannel[Any], asyncssh.SSHClientSession[Any]]]") -> None:

@@ -216,7 +216,8 @@ def test_preparation_that_fails_is_the_end(service: Callable[..., Any]) -> None:
     job = service(prepare=[["sh", "-c", "echo no room; exit 5"]]).server()
     record = job.end()
     assert record["outcome"] == "failed"
-    assert "preparing the service failed: sh ended with exit code 5" in record["text"]
+    assert f"preparing the service on {socket.gethostname()} failed: sh ended with exit code 5" in record["text"]
+    assert record["text"].endswith("its last line: no room")
     assert "no room" in record["log_tail"]
 
 
