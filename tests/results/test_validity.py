@@ -5,8 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from aifactory_bench.node import trust
+from aifactory_bench.node.load.histogram import Histogram
 from aifactory_bench.node.measurement import Counts, Health
 from aifactory_bench.results.merge import merge, merge_point
+from aifactory_bench.results.statistics import samples_needed
 from aifactory_bench.results.validity import CHECKS, CODES, LIMITS, judge, worst
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "measuring.md"
@@ -142,6 +145,18 @@ def test_late_far_beyond_is_invalid(make_point, build, codes_of):
     assert codes_of(make_point(), [build(0, {"lateness_us": 5000.0})])["lateness"] == "invalid"
 
 
+@pytest.mark.parametrize(
+    ("late", "count", "verdict"), [(1, 80, None), (9, 80, "invalid"), (1, 20, "invalid"), (6, 700, None), (8, 700, "invalid")]
+)
+def test_a_late_request_or_two_among_few_are_chance(late, count, verdict, make_point, make_document, make_histogram, codes_of):
+    """Of 80 requests p99 is the latest: p90 is judged. Of 700 p99 is. Of 20 nobody can say, and the latest counts."""
+    times = Histogram.from_json(make_histogram([20.0], count - late))
+    times.add(Histogram.from_json(make_histogram([9000.0], late)))
+    health = Health(cpu_share=[0.4], lateness=times.to_json(), stalled_s=0.0, stalled_max_s=0.0)
+    found = codes_of(make_point(), [make_document(health=health)])
+    assert found == ({"lateness": verdict} if verdict else {})
+
+
 def test_answers_that_lay_in_the_kernel_for_long_are_no_numbers(make_point, build, codes_of):
     """In closed loop too, where nothing can be late: 13 ms beside a median of 100 us are the generator's."""
     point = make_point(offered_per_s=None, process="closed")
@@ -269,6 +284,12 @@ def test_totals_over_all_clients_agree(make_point, make_document):
     assert [judge(one, {})[0] for one in merge_point(points, documents)] == ["valid", "valid"]
     del documents["other"]
     assert [reason.code for reason in judge(merge_point(points, documents)[0], {})[1]] == ["totals_mismatch"]
+
+
+def test_the_node_judges_by_the_same_numbers():
+    """As quantiles are marked by, which the node does not compute."""
+    assert (samples_needed(0.9), samples_needed(0.99)) == (trust._ENOUGH_FOR_P90, trust._ENOUGH_FOR_P99)
+    assert [trust.judged_percent(count) for count in (0, 63, 64, 661, 662)] == [99, 99, 90, 90, 99]
 
 
 def test_worst_of_verdicts():

@@ -4,7 +4,7 @@ Defined once for both sides: a search on the node asks after every trial, the co
 Times of the generator are held against the median latency: what is small beside it changes nothing that matters.
 """
 
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Dict, Iterable, List, Mapping, Optional
 
 from .load.histogram import Histogram
@@ -29,6 +29,7 @@ LIMITS: Mapping[str, float] = {
 
 FIRST = "ttft"
 """The distribution of times to a first answer, where a product has one."""
+_ENOUGH_FOR_P90, _ENOUGH_FOR_P99 = 64, 662
 OWN_ERRORS = "client:"
 """What the classes of errors begin with that are no server's doing."""
 
@@ -44,6 +45,23 @@ class Over:
 
 
 @dataclass(frozen=True)
+class Judged:
+    """A time that the generator adds, by the quantile that speaks for it."""
+
+    value_us: float
+    percent: int
+    """See `judged_percent`."""
+
+
+def judged_percent(count: int) -> int:
+    """Return the percentile by which so many times of the generator are judged: 99, or 90 where 99 would be one or two of them.
+
+    The numbers are those that a result marks quantiles by, see `results.statistics`. Of very few the largest counts.
+    """
+    return 90 if _ENOUGH_FOR_P90 <= count < _ENOUGH_FOR_P99 else 99
+
+
+@dataclass(frozen=True)
 class Figures:
     """What a generator knows about itself, all ranks together; None where it is not known or does not apply."""
 
@@ -51,8 +69,8 @@ class Figures:
     """Of the latency from sending, over all operations."""
     shortest_us: Optional[float] = None
     """The same, or the median time to a first answer where that is shorter."""
-    lateness_p99_us: Optional[float] = None
-    observation_age_p99_us: Optional[float] = None
+    lateness: "Optional[Judged]" = None
+    observation_age: "Optional[Judged]" = None
     stalled_share: Optional[float] = None
     stalled_max_s: Optional[float] = None
     cpu_share: Optional[float] = None
@@ -106,15 +124,14 @@ def busy(cpu_share: float, limits: Mapping[str, float], *, is_open: bool) -> Opt
 def doubts(figures: Figures, limits: Mapping[str, float]) -> List[str]:
     """Return all that speaks against trusting the generator, a sentence each."""
     found = []
-    for name, check, what in (
-        ("lateness_p99_us", lateness, "the generator sent late"),
-        ("observation_age_p99_us", observation_age, "answers waited to be read"),
+    for time, check, what in (
+        (figures.lateness, lateness, "the generator sent late"),
+        (figures.observation_age, observation_age, "answers waited to be read"),
     ):
-        value_us = getattr(figures, name)
         # Where nothing was answered there is no median; the floors alone count.
-        over = None if value_us is None else check(value_us, figures.shortest_us or 0.0, limits)
-        if over is not None:
-            found.append(f"{what}: p99 {_ms(value_us)}, allowed {_ms(over.limit)}")
+        over = None if time is None else check(time.value_us, figures.shortest_us or 0.0, limits)
+        if time is not None and over is not None:
+            found.append(f"{what}: p{time.percent} {_ms(time.value_us)}, allowed {_ms(over.limit)}")
     if figures.stalled_share is not None:
         over = stalled(figures.stalled_share, limits)
         if over is not None:
@@ -143,8 +160,8 @@ def figures_of(measurements: Iterable[Measurement]) -> Figures:
     return Figures(
         median_us=median_us,
         shortest_us=min((one for one in (median_us, first_us) if one is not None), default=None),
-        lateness_p99_us=added(one.lateness for one in health).percentile_us(99),
-        observation_age_p99_us=added(one.observation_age for one in health).percentile_us(99),
+        lateness=_judged(added(one.lateness for one in health)),
+        observation_age=_judged(added(one.observation_age for one in health)),
         stalled_share=_worst(
             one.stalled_s / rank.window_s for one, rank in zip(health, ranks) if one.stalled_s is not None and rank.window_s > 0
         ),
@@ -153,6 +170,12 @@ def figures_of(measurements: Iterable[Measurement]) -> Figures:
         own_errors=sum(number for rank in ranks for name, number in rank.errors.items() if name.startswith(OWN_ERRORS)),
         is_open=any(rank.offered_per_s is not None for rank in ranks),
     )
+
+
+def _judged(times: Histogram) -> Optional[Judged]:
+    percent = judged_percent(times.count)
+    value_us = times.percentile_us(percent)
+    return None if value_us is None else Judged(value_us, percent)
 
 
 def added(documents: "Iterable[Optional[Dict[str, Any]]]") -> Histogram:
@@ -166,8 +189,7 @@ def added(documents: "Iterable[Optional[Dict[str, Any]]]") -> Histogram:
 
 def figures_to_json(figures: Figures) -> Dict[str, Any]:
     """Return the figures that are known."""
-    named = ((one.name, getattr(figures, one.name)) for one in fields(figures))
-    return {name: value for name, value in named if value is not None}
+    return {name: value for name, value in asdict(figures).items() if value is not None}
 
 
 def _worst(values: "Iterable[float]") -> Optional[float]:

@@ -166,27 +166,30 @@ def lateness(merged: Merged, limits: Mapping[str, float]) -> Answer:
     measurement = merged.measurement
     if not is_open(measurement) or not measurement.counts["ok"]:
         return None
-    return _beside_median(measurement, measurement.health.get("lateness_p99_us"), limits, "lateness")
+    return _beside_median(measurement, limits, "lateness")
 
 
 def observation_age(merged: Merged, limits: Mapping[str, float]) -> Answer:
     """Answer whether what arrived lay in the kernel for long before the generator had time to read it."""
     measurement = merged.measurement
-    found_us = measurement.health.get("observation_age_p99_us")
-    if found_us is None or not measurement.counts["ok"]:
+    if measurement.health.get("observation_age_p99_us") is None or not measurement.counts["ok"]:
         return None  # an extra witness: no kernel's stamps, no tool's; that there are none stands in `absent`
-    return _beside_median(measurement, found_us, limits, "observation_age")
+    return _beside_median(measurement, limits, "observation_age")
 
 
-def _beside_median(measurement: MergedMeasurement, found_us: float | None, limits: Mapping[str, float], name: str) -> Answer:
+def _beside_median(measurement: MergedMeasurement, limits: Mapping[str, float], name: str) -> Answer:
     """Answer whether a time that the generator adds is too long beside the shortest median that the result shows."""
-    median_us = _shortest_median_us(measurement)
+    found_us, median_us = measurement.health.get(f"{name}_p99_us"), _shortest_median_us(measurement)
+    percent = trust.judged_percent(measurement.distributions.get(name, {}).get("count", 0))
+    if percent == 90:
+        found_us = measurement.distributions[name]["p90"]
     if found_us is None or median_us is None:
         return UNCHECKED
     over = trust.beside_median(name, found_us, median_us, limits)
     if over is None:
         return None
-    values = {"found": duration(found_us), "median": duration(median_us), "limit": duration(over.limit)}
+    values = {"quantile": f"p{percent}", "found": duration(found_us), "median": duration(median_us)}
+    values["limit"] = duration(over.limit)
     return Finding("invalid" if over.severe else "degraded", values)
 
 

@@ -113,7 +113,7 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "lateness",
         "how late the generator sent what was due",
-        "the generator sent late: p99 {found}, allowed {limit} at a median latency of {median}",
+        "the generator sent late: {quantile} {found}, allowed {limit} at a median latency of {median}",
         checks.lateness,
         limits_of("lateness"),
         ("degraded", "invalid"),
@@ -121,7 +121,8 @@ CHECKS: tuple[Check, ...] = (
     Check(
         "observation_age",
         "how long answers waited for the generator to read them",
-        "answers lay in the kernel before the generator read them: p99 {found}, allowed {limit} beside a median of {median}",
+        "answers lay in the kernel before the generator read them: {quantile} {found}, allowed {limit} "
+        "beside a median of {median}",
         checks.observation_age,
         limits_of("observation_age"),
         ("degraded", "invalid"),
