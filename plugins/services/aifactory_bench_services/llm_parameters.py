@@ -1,11 +1,11 @@
 """What clients of LLM servers have in common in a recipe: prompts, lengths, how answers are asked for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Union
 
 from attrs import field, frozen, validators
 
-from aifactory_bench import Load, RecipeError, Share
+from aifactory_bench import Client, Command, Load, RecipeError, Share
 
 Scalar = Union[bool, int, float, str]
 _MOST_TOKENS = 10_000_000
@@ -105,20 +105,23 @@ class LlmParameters:
     """Ask the truth server for its stamps, and report what this client adds to them; other servers refuse or ignore it."""
 
 
-def check_load(name: str, load: Load, parameters: LlmParameters) -> None:
-    """Refuse what the load core cannot do with these parameters.
+class LlmLoadClient(Client):
+    """What the clients on the load core have in common."""
 
-    Args:
-        name: of the client.
-        load: of the point.
-        parameters: of the point.
+    default_timeout_s = TIMEOUT_S
+    default_connections = CONNECTIONS
+    slos = SLOS
 
-    Raises:
-        RecipeError: turns in open loop.
-    """
-    if parameters.turns > 1 and load.process != "closed":
-        raise RecipeError(
-            f"clients.{name}.parameters.turns: {parameters.turns} turns need load.process: closed, where a turn follows the "
-            f"answer to the one before; found {load.process}",
-            "write process: closed with a concurrency, or turns: 1",
-        )
+    def get_benchmark_commands(self, load: Load, parameters: LlmParameters) -> Sequence[Command]:
+        """Return nothing: the load core makes the requests.
+
+        Raises:
+            RecipeError: turns in open loop.
+        """
+        if parameters.turns > 1 and load.process != "closed":
+            raise RecipeError(
+                f"clients.{self.name}.parameters.turns: {parameters.turns} turns need load.process: closed, where a turn "
+                f"follows the answer to the one before; found {load.process}",
+                "write process: closed with a concurrency, or turns: 1",
+            )
+        return ()

@@ -5,9 +5,9 @@ from typing import ClassVar, Literal
 
 from attrs import field, frozen, validators
 
-from aifactory_bench import BaseJob, Client, Command, Load, hookimpl
+from aifactory_bench import BaseJob, hookimpl
 
-from .llm_parameters import CONNECTIONS, SLOS, TIMEOUT_S, LlmParameters, Scalar, check_free, check_load
+from .llm_parameters import LlmLoadClient, LlmParameters, Scalar, check_free
 
 _TAKEN = {
     **{name: f"write the parameter {name}" for name in ("temperature", "seed")},
@@ -28,25 +28,13 @@ class OllamaLoadParameters(LlmParameters):
     """Further options of the model, such as `num_ctx`."""
 
 
-class OllamaLoadClient(Client):
+class OllamaLoadClient(LlmLoadClient):
     """Prompts to an Ollama server by its own interface: generate or chat."""
 
     kind = "ollama-load"
     Parameters = OllamaLoadParameters
     node_module = "aifactory_bench_services.ollama_load_node"
     targets: ClassVar = {"main": ("ollama", "truth-llm")}
-    default_timeout_s = TIMEOUT_S
-    default_connections = CONNECTIONS
-    slos = SLOS
-
-    def get_benchmark_commands(self, load: Load, parameters: OllamaLoadParameters) -> Sequence[Command]:
-        """Return nothing: the load core makes the requests.
-
-        Raises:
-            RecipeError: the parameters do not fit to the load.
-        """
-        check_load(self.name, load, parameters)
-        return ()
 
 
 @hookimpl

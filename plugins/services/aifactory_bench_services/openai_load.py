@@ -5,9 +5,9 @@ from typing import Any, ClassVar, Literal
 
 from attrs import field, frozen
 
-from aifactory_bench import BaseJob, Client, Command, Load, hookimpl
+from aifactory_bench import BaseJob, hookimpl
 
-from .llm_parameters import CONNECTIONS, SLOS, TIMEOUT_S, LlmParameters, Scalar, check_free, check_load
+from .llm_parameters import LlmLoadClient, LlmParameters, Scalar, check_free
 
 _TAKEN = {
     **{name: f"write the parameter {name}" for name in ("model", "stream", "temperature", "seed")},
@@ -39,25 +39,13 @@ class OpenaiLoadParameters(LlmParameters):
     """Further members of every request's body."""
 
 
-class OpenaiLoadClient(Client):
+class OpenaiLoadClient(LlmLoadClient):
     """Prompts to a server with an OpenAI interface: chat or completions, streamed or whole."""
 
     kind = "openai-load"
     Parameters = OpenaiLoadParameters
     node_module = "aifactory_bench_services.openai_load_node"
     targets: ClassVar = {"main": ("vllm", "ollama", "llama-server", "truth-llm")}
-    default_timeout_s = TIMEOUT_S
-    default_connections = CONNECTIONS
-    slos = SLOS
-
-    def get_benchmark_commands(self, load: Load, parameters: OpenaiLoadParameters) -> Sequence[Command]:
-        """Return nothing: the load core makes the requests.
-
-        Raises:
-            RecipeError: the parameters do not fit to the load.
-        """
-        check_load(self.name, load, parameters)
-        return ()
 
 
 @hookimpl

@@ -86,11 +86,9 @@ def p50_p99(histogram: Histogram | None) -> tuple[float | None, float | None]:
 
 
 def distribution(histogram: Histogram | None) -> Mapping[str, Any] | None:
-    """Return a histogram as an entry of `distributions`; None when there is nothing in it."""
-    if histogram is None or not histogram.count:
-        return None
-    p50, p99 = p50_p99(histogram)
-    return {"p50": p50, "p90": histogram.percentile_us(90), "p99": p99, "count": histogram.count, "unit": "us"}
+    """Return a histogram of the generator's own as an entry of `distributions`; None when there is nothing in it."""
+    whole = None if histogram is None else distribution_of(histogram, "us")
+    return None if whole is None else {name: whole[name] for name in ("p50", "p90", "p99", "count", "unit")}
 
 
 def distribution_of(histogram: Histogram, unit: str) -> Mapping[str, Any] | None:

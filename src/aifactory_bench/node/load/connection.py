@@ -146,19 +146,17 @@ class Connection:
             raise OSError(code, os.strerror(code))
         secure = self._driver.secure(self.address.number)
         self.secured = secure is not None
-        if secure is not None:
-            context, name = secure
-            sock = context.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
-            self.sock = sock
         self.recv, self.send = sock.recv, sock.send
-        self.protocol = self._driver.protocol(self.address.number)
-        self.feed, self.request = self.protocol.feed, self.protocol.request
         if secure is not None:
             from .secure import receiver, sender  # most measurements need no TLS
 
-            self.recv, self.send = receiver(sock), sender(sock)
+            context, name = secure
+            self.sock = context.wrap_socket(sock, server_hostname=name, do_handshake_on_connect=False)
+            self.recv, self.send = receiver(self.sock), sender(self.sock)
         elif self._ages is not None:
             self.recv = _stamped(sock, self._ages) or sock.recv
+        self.protocol = self._driver.protocol(self.address.number)
+        self.feed, self.request = self.protocol.feed, self.protocol.request
 
     def check(self) -> None:
         """Find out how connecting ended.
