@@ -6,6 +6,7 @@ channels and streams of its own, so that sender and receiver of a message are on
 
 import contextlib
 import time
+from abc import abstractmethod
 from itertools import cycle
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple
 
@@ -127,17 +128,17 @@ class Messages(Driver):
 
     # what a subclass decides
 
+    @abstractmethod
     def inboxes(self, names: "Sequence[str]") -> "List[Inbox]":
         """Return the connections that receive."""
-        raise NotImplementedError
 
+    @abstractmethod
     def request(self, name: str, size: int, filling: bytes) -> bytes:
         """Return the request that sends a message: its size, and what comes after the stamp, for which stands `%020d`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def receipts(self, reply: Any) -> int:
         """Return by how many receivers a message is to be read whose sending was answered so."""
-        raise NotImplementedError
 
     # the load core's side
 
