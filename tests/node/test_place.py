@@ -13,6 +13,14 @@ import pytest
 from aifactory_bench.node import place
 
 
+@pytest.fixture(autouse=True)
+def handler_given_back():
+    """The program takes SIGTERM for the rest of its process's life, which here is not its own."""
+    former = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, former)
+
+
 @pytest.fixture
 def model(tmp_path):
     """A folder as hubs keep them: files that are links to files elsewhere."""
