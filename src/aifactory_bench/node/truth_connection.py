@@ -66,12 +66,13 @@ class Connection:
             OSError: there is nothing to read now (`BlockingIOError`), or the connection is dead.
         """
         data, ancillary, _, _ = self.socket.recvmsg(_READ_BYTES, _ANCILLARY_BYTES)
+        wall_ns = time.time_ns()  # first, as what comes between the two then makes a request late, and never earlier than it was sent
         now_ns = clock()
         self.received_ns, self.read_late_ns = now_ns, 0
         for level, kind, value in ancillary:
             if level == socket.SOL_SOCKET and kind == _SO_TIMESTAMPNS and len(value) >= _STAMP_FORMAT.size:
                 seconds, ns = _STAMP_FORMAT.unpack_from(value)
-                age_ns = time.time_ns() - seconds * _SECOND_NS - ns
+                age_ns = wall_ns - seconds * _SECOND_NS - ns
                 # A clock that was set meanwhile says nothing.
                 if 0 < age_ns < 10 * _SECOND_NS:
                     self.received_ns, self.read_late_ns = now_ns - age_ns, age_ns
