@@ -66,7 +66,9 @@ class Connection:
             OSError: there is nothing to read now (`BlockingIOError`), or the connection is dead.
         """
         data, ancillary, _, _ = self.socket.recvmsg(_READ_BYTES, _ANCILLARY_BYTES)
-        wall_ns = time.time_ns()  # first, as what comes between the two then makes a request late, and never earlier than it was sent
+        wall_ns = (
+            time.time_ns()
+        )  # first, as what comes between the two then makes a request late, and never earlier than it was sent
         now_ns = clock()
         self.received_ns, self.read_late_ns = now_ns, 0
         for level, kind, value in ancillary:
