@@ -49,6 +49,12 @@ def test_a_fixed_port_is_handed_on(stub_service, local, context):
         type("Two", (stub_service,), {"ports": (1, 2)})("cache").compose(local, context)
 
 
+@pytest.mark.parametrize("name", ["", "..", "a/b", "/data", 5])
+def test_what_is_removed_lies_in_the_jobs_folder(stub_service, local, context, name):
+    with pytest.raises(PluginError, match="not the name of a file or folder in the job's folder"):
+        type("Wide", (stub_service,), {"scratch": (name,)})("cache").compose(local, context)
+
+
 TEXT = "rm -rf $HOME"
 WRONG_STEPS = {
     "get_setup_commands": (TEXT, "must return a sequence of Command values"),

@@ -1,7 +1,7 @@
 """Chroma: a server of vectors."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 from attrs import field, frozen, validators
 
@@ -49,6 +49,7 @@ class ChromaService(Service):
     node_module = "aifactory_bench_services.chroma_node"
     default_image = "docker://chromadb/chroma:1.5.9"
     scheme = "http"
+    scratch: ClassVar[tuple[str, ...]] = ("data",)
     parameters: ChromaParameters
 
     @property

@@ -57,6 +57,7 @@ class MySQLService(Service):
     node_module = "aifactory_bench_services.mysql_node"
     default_image: ClassVar[str | None] = IMAGES["mariadb"]
     scheme = "mysql"
+    scratch: ClassVar[tuple[str, ...]] = ("data",)
     stop_timeout_s: ClassVar[float] = 30.0
     parameters: MySQLParameters
 

@@ -95,6 +95,7 @@ class PostgreSQLService(Service):
     node_module = "aifactory_bench_services.postgresql_node"
     default_image = "docker://postgres:16"
     scheme = "postgresql"
+    scratch: ClassVar[tuple[str, ...]] = ("data",)
     stop_signal: ClassVar[str] = "INT"  # fast: sessions are ended, nothing is lost
     stop_timeout_s: ClassVar[float] = 20.0  # it writes a checkpoint
     parameters: PostgreSQLParameters

@@ -92,6 +92,7 @@ class RedisService(Service):
     node_module = "aifactory_bench_services.redis_node"
     default_image = "docker://redis:7.4"
     scheme = "redis"
+    scratch: ClassVar[tuple[str, ...]] = ("dump.rdb", "appendonlydir", "appendonly.aof")
     parameters: RedisParameters
 
     @property

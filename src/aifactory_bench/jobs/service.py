@@ -26,6 +26,8 @@ class Service(BaseJob):
     """Signal that asks it to end, without `SIG`."""
     stop_timeout_s: ClassVar[float] = 10.0
     """From that signal to KILL."""
+    scratch: ClassVar[tuple[str, ...]] = ()
+    """Names of files and folders in `FOLDER` that nobody wants once the job has ended; kept where the server failed."""
     default_ready_timeout_s: ClassVar[float] = 120.0
     """How long it may take to answer where a recipe does not say."""
 
@@ -81,6 +83,9 @@ class Service(BaseJob):
     def _service_spec(self, site: Site, context: JobContext) -> ServiceSpec:
         if len(self.ports) > 1:
             raise TypeError(f"{type(self).__name__}.ports: a service has one port, got {self.ports!r}")
+        for name in self.scratch:
+            if not isinstance(name, str) or name in {"", ".", ".."} or "/" in name:
+                raise TypeError(f"{type(self).__name__}.scratch: {name!r} is not the name of a file or folder in the job's folder")
         prepare = self._checked("get_service_setup_commands", self.get_service_setup_commands(), Command)
         pull = self._checked("get_model_pull_commands", self.get_model_pull_commands(), Command)
         return ServiceSpec(
@@ -94,4 +99,5 @@ class Service(BaseJob):
             model_pull=[self._in_container(site, self._without_environment(command), context.run_id) for command in pull],
             stop_signal=self.stop_signal,
             stop_timeout_s=self.stop_timeout_s,
+            scratch=list(self.scratch),
         )

@@ -1,6 +1,8 @@
 """The last part of every rank: stop what runs, then write down how it ended."""
 
+import shutil
 import signal
+import sys
 import time
 from typing import Callable, Optional
 
@@ -9,6 +11,8 @@ from .ending import Ending
 from .execution import Execution
 from .exit_record import clean, phases_s, write_exit
 
+_FAILED = frozenset({"failed", "not_ready"})
+"""Ends after which somebody may want to look at what the server had."""
 CLIENT_STOP_S = 15.0
 """Time that `measure` has after TERM to keep what was measured."""
 
@@ -25,6 +29,8 @@ def finish(execution: Execution, ending: Ending, started_wall_ns: int, events_st
     execution.monitors.stop()
     sweep(execution.spare(), execution.watch.idle)
     trouble = _attempt(lambda: _tell_finished(execution, ending, started_wall_ns, events_start_bytes)) or trouble
+    if ending.outcome not in _FAILED:
+        _remove_scratch(execution)
     execution.guard.dismiss()
     return trouble
 
@@ -40,6 +46,22 @@ def _stop_child(execution: Execution, ending: Ending) -> None:
             lambda: execution.events.append("warning", text=f"{child.name} did not end within {timeout_s:g} s and was killed")
         )
     ending.exit_code, ending.signal = child.exit_code, child.signal
+
+
+def _remove_scratch(execution: Execution) -> None:
+    """Remove the server's data; last of all, so that a full or slow file system keeps no record from being written."""
+    service = execution.spec.service
+    for name in service.scratch if service else ():
+        path = execution.paths.work / name
+        try:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            print(f"{path} could not be removed: {error.strerror or error}", file=sys.stderr)
 
 
 def _tell_stopping(execution: Execution, ending: Ending) -> None:

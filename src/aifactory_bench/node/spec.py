@@ -43,6 +43,8 @@ class ServiceSpec:
     stop_signal: str = "TERM"
     stop_timeout_s: float = 10.0
     """From the signal to KILL."""
+    scratch: List[str] = field(default_factory=list)
+    """Files and folders in the job's work folder that go once it has ended, unless the server failed."""
     once: bool = False
     """It answers nothing and ends well when its command does: what it brings into place is for jobs behind it."""
 

@@ -272,6 +272,27 @@ def test_a_service_ends_with_its_clients(service: Callable[..., Any]) -> None:
     assert job.child_pids() == []
 
 
+_DATA = [["sh", "-c", "mkdir data && echo rows > data/table && echo rows > dump && ln -s ../conf link"]]
+_SCRATCH = ["data", "dump", "link", "never-made"]
+
+
+def test_data_goes_when_the_job_has_ended(service: Callable[..., Any]) -> None:
+    """Of a link only itself; what is not named stays."""
+    job = service(prepare=_DATA, scratch=_SCRATCH).server()
+    job.wait_for("published")
+    assert (job.paths.rank(0).work / "data/table").exists()
+    job.signal(signal.SIGTERM)
+    assert job.end()["outcome"] == "stopped"
+    assert [path.name for path in job.paths.rank(0).work.iterdir()] == ["starts"]
+    assert job.stderr() == ""
+
+
+def test_data_stays_where_the_server_failed(service: Callable[..., Any]) -> None:
+    job = service(prepare=_DATA, scratch=_SCRATCH).server("short")
+    assert job.end()["outcome"] == "failed"
+    assert (job.paths.rank(0).work / "data/table").read_text() == "rows\n"
+
+
 def test_samples_and_fingerprint_are_written(service: Callable[..., Any], wait_until: Callable[..., None]) -> None:
     job = service(spec={"monitors": {"node": {"interval_s": 0.1}}}).server()
     job.wait_for("published")

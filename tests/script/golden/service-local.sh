@@ -44,6 +44,7 @@ cat > "$AFB_JOB_DIR/spec.json.$$" <<'AFB_SPECIFICATION'
     "model_pull": [],
     "stop_signal": "TERM",
     "stop_timeout_s": 10.0,
+    "scratch": [],
     "once": false
   },
   "client": null,
