@@ -191,7 +191,7 @@ def test_what_fails_again_is_tried_once(recipe, runs):
 
 def test_a_follower_goes_on_when_the_driver_dies(recipe, runs, command, wait_for):
     """It takes the lock that fell free, measures on, and writes the summary."""
-    driver = command("run", recipe(duration="3s"), "--run-id", "r", "--quiet")
+    driver = command("run", recipe(duration="6s"), "--run-id", "r", "--quiet")
     wait_for(lambda: list(runs.glob("r/endpoints/*/0.json")))
     follower = command("attach", "r", "--json")
     assert "only following" in follower.stderr.readline()

@@ -1,5 +1,6 @@
 """Where transports lead in tests: the test kit's server within this process, and a real sshd on loopback."""
 
+import contextlib
 import os
 import pwd
 import shutil
@@ -78,21 +79,31 @@ class Sshd:
         """Return the processes that serve connections."""
         pids, found = [self._process.pid], []
         while pids:
-            children = Path(f"/proc/{pids[0]}/task/{pids[0]}/children")
-            pids += [int(pid) for pid in children.read_text().split()] if children.exists() else []
+            pids += map(int, _proc(f"{pids[0]}/task/{pids[0]}/children").split())
             found.append(pids.pop(0))
-        return [pid for pid in found[1:] if b"sshd" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return [pid for pid in found[1:] if "sshd" in _proc(f"{pid}/cmdline")]
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to every process that serves a connection."""
         for pid in self.connections():
-            os.kill(pid, number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
 
     def close(self) -> None:
         """End the server and its connections."""
-        for pid in [*self.connections(), self._process.pid]:
-            os.kill(pid, signal.SIGKILL)
-        self._process.wait()
+        try:
+            self.send(signal.SIGKILL)
+        finally:
+            self._process.kill()
+            self._process.wait()
+
+
+def _proc(name: str) -> str:
+    """Return what /proc says; nothing of a process that has just ended."""
+    try:
+        return Path("/proc", name).read_text()
+    except OSError:
+        return ""
 
 
 @pytest.fixture

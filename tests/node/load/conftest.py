@@ -55,10 +55,14 @@ class TruthServer:
                     with self._lock:
                         self.seen += 1
                     reply = self.reply(line)
+                    answered += 1
+                    closing = bool(self.close_after) and answered >= self.close_after
+                    if closing:
+                        # With the answer: a client that reads it and asks again must not find the connection still open.
+                        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
                     if reply is not None:
                         self._send(connection, reply)
-                    answered += 1
-                    if self.close_after and answered >= self.close_after:
+                    if closing:
                         connection.close()
                         return
         except OSError:

@@ -55,7 +55,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 GresTypes=gpu
 SchedulerParameters=batch_sched_delay=0,sched_interval=2,bf_interval=1,bf_continue,requeue_delay=1
-MinJobAge=10
+MinJobAge=30
 KillWait=2
 OverTimeLimit=0
 CompleteWait=0
