@@ -124,9 +124,11 @@ class Site:
         make_private_folder(paths.folder)
         write_json(paths.exit, {"v": 1, "outcome": "failed", "text": text})
 
-    def start(self, points, module=TOOL, mode="tool", rank=0, ranks=1, token=CLIENT, url=None, wait=False):
+    def start(self, points, module=TOOL, mode="tool", rank=0, ranks=1, token=CLIENT, url=None, wait=False, of_service=None):
         (self.modules / "the_node.py").write_text(module)
-        target = TargetSpec("cache", SERVICE if url is None else "", 1, {"persistence": "none"}, url)
+        (self.modules / "service_node.py").write_text(of_service or "")
+        names = "service_node" if of_service else None
+        target = TargetSpec("cache", SERVICE if url is None else "", 1, {"persistence": "none"}, url, node_module=names)
         client = ClientSpec(targets={"main": target}, points=points, wait_timeout_s=20, mode=mode)
         spec = Spec("r", "load", token, "client", "own-load", 1, ranks, 600, None, "the_node", client=client)
         paths = self.run.job(token)
@@ -520,6 +522,20 @@ def test_ranks_share_the_load_start_together_and_rank_0_counts_for_all(site, red
             assert abs(operations_by_server(leader) - operations_by_client(*found)) <= 4
         assert found[1].server_after == {}
         assert found[1].absent["server_after"] == "read by rank 0 for all"
+
+
+_UNCOUNTED = PING.replace("def counters(", "def count(")
+_OF_SERVICE = "def counters(endpoint, secret):\n    return {'operations': 5.0, 'password': float(len(secret))}\n"
+
+
+def test_counters_of_the_services_module_are_read_where_the_clients_has_none(site, redis):
+    """For a load: a tool may make requests that it does not count."""
+    assert site.measure([point()], module=_UNCOUNTED, mode="load", of_service=_OF_SERVICE)[0] == 0
+    assert site.measurement().server_after == {"operations": 5.0, "password": float(len(SECRET))}
+    assert site.measure([point(1)], module=PING, mode="load", of_service=_OF_SERVICE)[0] == 0
+    assert site.measurement(1).server_after["operations"] > 5
+    code, _ = site.measure([point(2, commands=[command("print(3)")])], of_service=_OF_SERVICE)
+    assert (code, site.measurement(2).server_after) == (0, {})
 
 
 def test_one_rank_that_cannot_prepare_fails_the_point_for_all(site):

@@ -57,6 +57,12 @@ def owned(numbers: Iterator[int], place: int, servers: int) -> Iterator[int]:
     return (number for number in numbers if owners[crc_hqx(b"key:%012d" % number, 0) % SLOTS] == place)
 
 
+def owners(numbers: Iterator[int], servers: int) -> Iterator[int]:
+    """Yield the server of each number's key."""
+    found = _owners(servers)
+    return (found[crc_hqx(b"key:%012d" % number, 0) % SLOTS] for number in numbers)
+
+
 def check_shares(numbers: range, servers: int) -> None:
     """See that every server has some of the keys: a server that has none can be asked for nothing.
 

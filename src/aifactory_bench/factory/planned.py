@@ -63,6 +63,7 @@ def target_spec(planned: PlannedService) -> TargetSpec:
         replicas=1 if planned.entry.external is not None else planned.entry.replicas,
         parameters=dict(planned.parameters),
         url=None if planned.entry.external is None else planned.entry.external.url,
+        node_module=None if planned.service is None else planned.service.node_module,
         has_secret=planned.entry.external is not None and planned.entry.external.secret is not None,
     )
 

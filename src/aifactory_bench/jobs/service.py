@@ -85,7 +85,9 @@ class Service(BaseJob):
             raise TypeError(f"{type(self).__name__}.ports: a service has one port, got {self.ports!r}")
         for name in self.scratch:
             if not isinstance(name, str) or name in {"", ".", ".."} or "/" in name:
-                raise TypeError(f"{type(self).__name__}.scratch: {name!r} is not the name of a file or folder in the job's folder")
+                raise TypeError(
+                    f"{type(self).__name__}.scratch: {name!r} is not the name of a file or folder in the job's folder"
+                )
         prepare = self._checked("get_service_setup_commands", self.get_service_setup_commands(), Command)
         pull = self._checked("get_model_pull_commands", self.get_model_pull_commands(), Command)
         return ServiceSpec(

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from pathlib import Path
+from types import ModuleType
 from typing import List, Optional
 
 from .__main__ import EXIT_USAGE, job_arguments
@@ -18,7 +19,7 @@ from .measurement import Measurement, to_json
 from .paths import RunPaths
 from .point import ClientRank, Point
 from .spec import ClientSpec, PointSpec, Spec, read_spec
-from .targets import Targets
+from .targets import ReadCounters, Targets
 
 EXIT_FAILED = 1
 EXIT_SERVICE_DIED = 3
@@ -120,10 +121,23 @@ class _Loop:
             client=self._client,
             rank=self._rank,
             module=module,
+            counters=self._counters(module),
             events=self._events,
             targets=self._targets,
             interrupt=self._interrupt,
         )
+
+    def _counters(self, module: ModuleType) -> Optional[ReadCounters]:
+        """Return what reads the servers' counters: the client's own, or the service's where all that counts is our load.
+
+        A tool may make requests that it does not count, and of several services each counts something else.
+        """
+        own: Optional[ReadCounters] = getattr(module, "counters", None)
+        targets = list(self._client.targets.values())
+        if own is not None or self._client.mode != "load" or len(targets) != 1 or not targets[0].node_module:
+            return own
+        found: Optional[ReadCounters] = getattr(importlib.import_module(targets[0].node_module), "counters", None)
+        return found
 
     def _may_begin(self) -> bool:
         """Wait for the rest of the environment, known once all services are there; return False when it never comes."""

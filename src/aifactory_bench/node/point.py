@@ -24,7 +24,7 @@ from .interrupt import Interrupt, Stopped
 from .measurement import Measurement
 from .paths import RankPaths, RunPaths
 from .spec import ClientSpec, PointSpec, Spec
-from .targets import Targets
+from .targets import ReadCounters, Targets
 from .window import LoadWindow, ToolWindow
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ class ClientRank:
     client: ClientSpec
     rank: int
     module: ModuleType
+    counters: Optional[ReadCounters]
     events: EventLog
     targets: Targets
     interrupt: Interrupt
@@ -201,7 +202,7 @@ class Point:
             return {}
         try:
             with self._job.interrupt.at_once():
-                return self._job.targets.counters(self._job.module, context.secrets)
+                return self._job.targets.counters(self._job.counters, context.secrets)
         except Exception as error:  # of a stranger's module; the measurement is worth more than its counters
             self._no_counters = f"{type(error).__name__}: {error}"
             return {}
@@ -217,7 +218,7 @@ class Point:
         measurement.services = job.targets.fates(context.endpoints)
         if self._before and self._after:
             measurement.server_before, measurement.server_after = self._before, self._after
-        elif hasattr(job.module, "counters"):
+        elif job.counters is not None:
             other_rank = "" if job.rank == 0 else "read by rank 0 for all"
             measurement.absent.setdefault("server_after", other_rank or self._no_counters or "the server gives none")
         measurement.provenance.update(

@@ -60,6 +60,8 @@ class TargetSpec:
     parameters: Dict[str, Any] = field(default_factory=dict)
     url: Optional[str] = None
     """Of an external service: never started, never stopped."""
+    node_module: Optional[str] = None
+    """Of the service, where it is a job of the run; its `counters` are read where the client's module has none."""
     has_secret: bool = False
     """Of an external service: whether `RunPaths.external_secret` holds its token or password."""
 

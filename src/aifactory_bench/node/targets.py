@@ -2,8 +2,7 @@
 
 import socket
 import time
-from types import ModuleType
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 
 from .endpoint import Endpoint, read
 from .exit_record import read_exit
@@ -13,6 +12,8 @@ from .paths import RankPaths, RunPaths
 from .spec import TargetSpec
 from .watch import appeared
 
+ReadCounters = Callable[[Endpoint, str], Mapping[str, float]]
+"""`counters` of a node module."""
 _CONNECT_LIMIT_S = 2.0
 _REPORT_LIMIT_S = 3.0
 
@@ -111,9 +112,8 @@ class Targets:
             found[role] = {"died": bool(died), "restarted": bool(restarted), "text": died or restarted or ""}
         return found
 
-    def counters(self, module: Optional[ModuleType], secrets: Mapping[str, str]) -> Dict[str, float]:
+    def counters(self, read_counters: Optional[ReadCounters], secrets: Mapping[str, str]) -> Dict[str, float]:
         """Return the servers' own totals, added over replicas and roles; empty when the product gives none."""
-        read_counters = getattr(module, "counters", None)
         total: Dict[str, float] = {}
         if read_counters is not None:
             for role, endpoints in self.endpoints().items():

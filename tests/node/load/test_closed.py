@@ -206,11 +206,21 @@ def test_answers_that_make_no_sense(server: Any, line_driver: Any, context_of: M
 def test_more_answers_than_requests_are_a_protocol_error(
     server: Any, line_driver: Any, context_of: Make, soon: Callable[[], int]
 ) -> None:
-    """Or the next request would be answered by the last one's reply."""
+    """Or the next request would be answered by the last one's reply; each costs a connection, and is seen."""
     server.reply = lambda _line: b"one\ntwo\n"
     result = run_load(context_of(concurrency=1, duration_s=0.3), line_driver(server.port), soon(), never)
     assert result.counts.ok > 0
     assert server.connected > 1
+    assert result.errors == {"protocol": result.counts.error}
+    assert result.counts.error >= result.counts.ok - 1
+    assert "`feed` returned more outcomes than requests" in result.provenance["error_texts"]["protocol"]
+
+
+def test_a_class_of_errors_is_no_text(server: Any, line_driver: Any, context_of: Make, soon: Callable[[], int]) -> None:
+    """What is longer than a document takes is cut: the measurement is not lost by it."""
+    server.reply = lambda _line: b"!" + b"x" * 5000 + b"\n"
+    result = run_load(context_of(concurrency=1, duration_s=0.3), line_driver(server.port), soon(), never)
+    assert result.errors == {"reply:" + "x" * 94: result.counts.error}
 
 
 def test_connections_are_spread_over_several_servers(

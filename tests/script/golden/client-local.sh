@@ -46,6 +46,7 @@ cat > "$AFB_JOB_DIR/spec.json.$$" <<'AFB_SPECIFICATION'
         "replicas": 1,
         "parameters": {},
         "url": null,
+        "node_module": null,
         "has_secret": false
       }
     },

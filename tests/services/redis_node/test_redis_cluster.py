@@ -102,3 +102,23 @@ def test_the_port_of_the_bus(port: int, bus: int) -> None:
     service = ServiceSpec(clients={}, ready_timeout_s=1.0, bind="127.0.0.1")
     text = "".join(map(str, line.parts))
     assert resolve(text, service_values(service, port, "s")) == f"cluster-port {bus}"
+
+
+def test_in_open_loop_a_server_is_asked_as_often_as_its_keys_are(
+    cluster: list[Any], context_of: Any, drive: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With zipf the one with the hottest key most, whatever connections there are."""
+    monkeypatch.setattr("aifactory_bench_services.redis_prepare_node._prepared", {})
+    load = {"process": "constant", "rate_per_s": 1000.0, "connections": 9, "duration_s": 1.0, "warmup_s": 0.0}
+    keys = {"keys": 300, "distribution": "zipf", "zipf_exponent": 1.0, "operations": {"get": 1}}
+    context = context_of(*cluster, service=SERVICE, **keys, **load)
+    redis_node.prepare(context)
+    before = [redis_node.counters(server.endpoint, server.secret)["keyspace_hits"] for server in cluster]
+    result = drive(context)
+    assert (result.errors, result.counts.ok) == ({}, 1000)
+    asked = [redis_node.counters(server.endpoint, server.secret)["keyspace_hits"] - had for server, had in zip(cluster, before)]
+    assert sum(asked) == 1000
+    weights = [sum(1 / (number + 1) for number in range(300) if owner_of(number, 3) == place) for place in range(3)]
+    assert max(weights) > 1.2 * min(weights)
+    for found, weight in zip(asked, weights):
+        assert found / 1000 == pytest.approx(weight / sum(weights), abs=0.05)

@@ -134,7 +134,7 @@ def ssh_config(key: str, known_hosts: str, user: str, hosts: Mapping[str, tuple[
     ):
         address, port = hosts[host]
         parts.append(
-            f"Host {name}{'' if address == '127.0.0.1' else ' ' + address}\n"
+            f"Host {name}{'' if address == '127.0.0.1' and host != 'login' else ' ' + address}\n"
             f"  HostName {address}\n  Port {port}\n  User {user}\n  IdentityFile {key}\n  IdentitiesOnly yes\n"
             f"  UserKnownHostsFile {known_hosts}\n  StrictHostKeyChecking yes\n" + (f"  ProxyJump {jump}\n" if jump else "")
         )

@@ -118,7 +118,7 @@ class ClosedLoop(Loop):
         if not connection.flights:
             self._waiting.append(connection)
 
-    def unreachable(self, error: str, text: str, now_ns: int) -> None:
+    def unreachable(self, connection: Connection, error: str, text: str, now_ns: int) -> None:
         """Count the request that the connection would have been for."""
         self.recorder.failed(self.recorder.slice_at(now_ns), error, text)
 

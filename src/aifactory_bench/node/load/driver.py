@@ -164,12 +164,14 @@ class Protocol(ABC):
 
 
 class Driver(ABC):
-    """A product's load on one or more equal servers."""
+    """A product's load on one or more servers, equal ones unless it is `aimed`."""
 
     unit: str = "request"
     """What one count is."""
     pipeline: int = 1
     """Requests that may be outstanding on one connection. Closed loop: sent together, the next ones when all are answered."""
+    aimed: bool = False
+    """Each server answers only what is its own, as a shard does: in open loop `aim` says which one the next request is for."""
     read_bytes: int = 65536
     """How much is read at once; a little more than the answer to a batch is best."""
     folder: Path = Path()
@@ -196,6 +198,13 @@ class Driver(ABC):
 
     def start(self, seed: int) -> None:
         """Get ready in a worker process, before its connections; `seed` is the worker's own."""
+
+    def aim(self) -> int:
+        """Draw the server, a place in `addresses()`, of the request that is due now; asked only where the driver is `aimed`.
+
+        Its protocol's `request` then makes one of that server's own.
+        """
+        raise NotImplementedError(f"{type(self).__name__} is aimed and has no aim")
 
     def secure(self, index: int) -> "Optional[Tuple[ssl.SSLContext, str]]":
         """Return the TLS context and the server's name for `addresses()[index]`; None: plain TCP. See `protocol`."""

@@ -74,7 +74,7 @@ class Loop(ABC):
         """Some requests of a connection have been answered."""
 
     @abstractmethod
-    def unreachable(self, error: str, text: str, now_ns: int) -> None:
+    def unreachable(self, connection: Connection, error: str, text: str, now_ns: int) -> None:
         """A connection could not be made; count the request that would have been sent on it."""
 
     @abstractmethod
@@ -168,7 +168,7 @@ class Loop(ABC):
                 else:
                     slice.timeout += count
             if connection.state in {CONNECTING, SECURING, GREETING} and not self.cut and connection.owner is None:
-                self.unreachable("connect", f"{connection.address.text}: {_SILENT}", now_ns)
+                self.unreachable(connection, "connect", f"{connection.address.text}: {_SILENT}", now_ns)
             connection.close(now_ns)
         self.epoll.close()
 
@@ -200,7 +200,7 @@ class Loop(ABC):
             return
         self.drop(connection, now_ns)
         if self.running and not self.cut and not connection.flights:
-            self.unreachable(error, text, now_ns)
+            self.unreachable(connection, error, text, now_ns)
 
     def lose(self, connection: Connection, error: str, text: str, now_ns: int) -> None:
         """Give up a connection; what was outstanding on it ends with this error."""
@@ -361,7 +361,7 @@ class Loop(ABC):
         flights = connection.flights
         for outcome in outcomes:  # type: ignore[union-attr]
             if not flights:
-                raise ProtocolError("an answer that was not asked for")
+                raise ProtocolError(self.recorder.unasked(now_ns))
             sent_ns, due_ns, batch, slice = flights[0]
             tally = batch.singles[connection.answered]
             if isinstance(outcome, Later):

@@ -2,7 +2,7 @@
 
 import select
 from collections import deque
-from typing import Deque, Sequence
+from typing import Deque, Sequence, Sized
 
 from .connection import READY, Connection, class_of
 from .driver import Driver, ProtocolError
@@ -28,6 +28,8 @@ class OpenLoop(Loop):
         self._due_ns = plan.warmup_ns + next(self._arrivals, _NEVER_NS)
         self._free: Deque[Connection] = deque()
         """Connections with a free place, the longest free first; dead ones are left out when they are met."""
+        self._takes: Sized = self._free
+        """Empty as long as what is due cannot be taken, so that nothing is to be done when it becomes due."""
         self._slice, self._boundary_ns = self.recorder.turn_to(self._due_ns)
 
     def run(self) -> None:
@@ -38,7 +40,7 @@ class OpenLoop(Loop):
             self.joined(connection)
         while True:
             until_ns = self.next_care_ns
-            if self._free and self._due_ns < self.end_ns and not self.cut:
+            if self._takes and self._due_ns < self.end_ns and not self.cut:
                 until_ns = min(until_ns, self._due_ns)
             wait_ns = until_ns - clock()
             if wait_ns > 0 and not later:
@@ -102,11 +104,15 @@ class OpenLoop(Loop):
                 waited_ns = max(0, free_ns - due_ns)
                 recorder.gate.append(waited_ns)
                 recorder.lateness.append(now_ns - due_ns - waited_ns)
-            self._due_ns = self.plan.warmup_ns + next(self._arrivals, _NEVER_NS)
+            self.draw_next()
             if len(flights) >= pipeline:
                 free.popleft().in_free = False
             else:
                 free.rotate(-1)
+
+    def draw_next(self) -> None:
+        """Turn to the next request of the schedule."""
+        self._due_ns = self.plan.warmup_ns + next(self._arrivals, _NEVER_NS)
 
     def joined(self, connection: Connection) -> None:
         """Put a connection with a free place among the free ones."""
@@ -120,11 +126,11 @@ class OpenLoop(Loop):
             connection.free_ns = now_ns
             self.joined(connection)
 
-    def unreachable(self, error: str, text: str, now_ns: int) -> None:
+    def unreachable(self, connection: Connection, error: str, text: str, now_ns: int) -> None:
         """Fail the request that waits longest, if one does: it was what the connection was for."""
         if self._due_ns <= now_ns and self._due_ns < self.end_ns:
             self.recorder.failed(self.recorder.slice_at(self._due_ns), error, text)
-            self._due_ns = self.plan.warmup_ns + next(self._arrivals, _NEVER_NS)
+            self.draw_next()
 
     def backlog(self, now_ns: int) -> bool:
         """Return whether a request of the window is due and not sent."""
@@ -136,7 +142,7 @@ class OpenLoop(Loop):
             if self._due_ns >= self.end_ns:
                 return
             self.recorder.slice_at(self._due_ns).skipped += 1
-            self._due_ns = self.plan.warmup_ns + next(self._arrivals, _NEVER_NS)
+            self.draw_next()
         rate_per_ns = (offered_per_s(self.plan.load) or 0.0) / self.plan.parts / SECOND_NS
         while self._due_ns < self.end_ns:
             slice, boundary_ns = self.recorder.turn_to(self._due_ns)

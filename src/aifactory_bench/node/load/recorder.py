@@ -13,6 +13,8 @@ from .driver import Outcome, Tally
 from .histogram import Histogram
 
 SECOND_NS = 1_000_000_000
+_NAME_CHARACTERS = 100
+"""Of a class of errors: a longer one is no class, and documents take none."""
 _SAMPLE_CHARACTERS = 300
 
 
@@ -163,9 +165,16 @@ class Recorder:
 
     def failed(self, slice: Slice, error: str, text: str, count: int = 1) -> None:
         """Count requests that ended badly."""
+        error = error[:_NAME_CHARACTERS]
         slice.errors[error] += count
         if text:
             self.samples.setdefault(error, text[:_SAMPLE_CHARACTERS])
+
+    def unasked(self, time_ns: int) -> str:
+        """Count an answer for which there is no request that could end with this error; return what is wrong."""
+        text = "an answer that was not asked for: `feed` returned more outcomes than requests were outstanding"
+        self.failed(self.slice_at(time_ns), "protocol", text)
+        return text
 
     def outcome(self, slice: Slice, outcome: Outcome) -> None:
         """Count an outcome that is more than a plain success; latencies are the loop's."""

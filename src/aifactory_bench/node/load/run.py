@@ -100,21 +100,27 @@ def split(context: Context, driver: Driver, warmup_ns: int) -> "List[Plan]":
     if end_ns <= start_ns:
         raise _Unfit(f"a window must be longer than 0 s, got {load['duration_s']}")
     plans = []
+    if is_open and driver.aimed and total // least < len(addresses):
+        raise _Unfit(
+            f"{name} {total} over {context.ranks} replicas with {workers} workers each leaves some without a connection to "
+            f"each of the {len(addresses)} servers; at least {least * len(addresses)} are needed"
+        )
     for worker in range(workers):
         part = context.rank * workers + worker
         own = total // least + (part < total % least)
+        first = part * (total // least) + min(part, total % least)  # of all connections: they take the servers in turn
         plans.append(
             Plan(
                 warmup_ns=warmup_ns,
                 start_ns=start_ns,
                 end_ns=end_ns,
                 timeout_ns=round(float(load.get("timeout_s") or DEFAULT_TIMEOUT_S) * 1e9),
-                addresses=[addresses[(part + number * least) % len(addresses)] for number in range(own)],
+                addresses=[addresses[(first + number) % len(addresses)] for number in range(own)],
                 seed=int(load.get("seed", 1)),
                 load=load,
                 part=part,
                 parts=least,
-                partners=[partners[(part + number * least) % len(partners)] for number in range(own if partners else 0)],
+                partners=[partners[(first + number) % len(partners)] for number in range(own if partners else 0)],
             )
         )
     return plans

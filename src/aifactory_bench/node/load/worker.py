@@ -12,6 +12,7 @@ import time
 import warnings
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
+from .aimed import AimedLoop
 from .closed import ClosedLoop
 from .driver import Driver
 from .open import OpenLoop
@@ -150,7 +151,7 @@ def _work(parent: int, plan: Plan, driver: Driver, flag: Sequence[int], writer: 
         driver.part, driver.parts = plan.part, plan.parts
         driver.start_ns, driver.end_ns = plan.start_ns, plan.end_ns
         driver.start(plan.seed * 1_000_003 + plan.part)
-        loop = OpenLoop(plan, driver, flag) if plan.is_open else ClosedLoop(plan, driver, flag)
+        loop = (ClosedLoop if not plan.is_open else AimedLoop if driver.aimed else OpenLoop)(plan, driver, flag)
         report = loop.measure()
         status = 0
     except Exception as error:  # whatever a product's driver raises is to be told, not lost
