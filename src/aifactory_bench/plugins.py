@@ -19,6 +19,8 @@ from .errors import PluginError
 
 GROUP = hookspecs.PROJECT
 OWN_DISTRIBUTION = "aifactory-bench"
+_ALMOST = re.compile("aifactorybench(plugins?)?")
+"""Letters of an entry-point group that is meant to be ours."""
 _LAST_PORT = 65535
 _KIND = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
 _BASES = {
@@ -55,7 +57,9 @@ def load_registry(*, files: Sequence[Path] = (), classes: Sequence[type[Any]] = 
         PluginError: our own plugin, a file or a class is broken, or two plugins have the same kind.
     """
     collected = _Collected()
-    for entry_point in sorted(metadata.entry_points(group=GROUP), key=lambda point: point.name):
+    installed = metadata.entry_points()
+    collected.warnings += _misspelt(installed)
+    for entry_point in sorted(installed.select(group=GROUP), key=lambda point: point.name):
         source, ours = _origin(entry_point)
         try:
             found = _classes_of(entry_point.load())
@@ -214,6 +218,16 @@ def _import_file(path: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def _misspelt(installed: metadata.EntryPoints) -> list[str]:
+    """Return a warning for each entry point whose group nearly is ours: nobody else would ever tell its author."""
+    return [
+        f"plugin {point.name!r} of {_origin(point)[0]}: the entry-point group {point.group!r} must be {GROUP!r}; left out"
+        for group in sorted(installed.groups)
+        if group != GROUP and _ALMOST.fullmatch(re.sub(r"[^a-z]", "", group.lower()))
+        for point in installed.select(group=group)
+    ]
 
 
 def _origin(entry_point: metadata.EntryPoint) -> tuple[str, bool]:

@@ -208,6 +208,7 @@ sed: 1
         ("{external: {url: 'redis://u:p@h:1'}}", "services.cache.external.url: must be scheme://host:port without user"),
         ("{external: {url: 'redis://h'}}", "services.cache.external.url: must be scheme://host:port"),
         ("{external: {url: 'redis://h:0'}}", "services.cache.external.url: must be scheme://host:port"),
+        ("{external: {url: 'redis://h:1/3'}}", "named by host and port alone; found the path '/3', which would not be used"),
         ("{external: {url: 'a://b:1'}, image: x}", "services.cache.image: has no meaning with external"),
         ("{kind: store, name: x}", "services.cache.name: unknown key"),
         (

@@ -130,6 +130,10 @@ class MySQLService(Service):
         """Return `my.cnf` and the statements that make the user."""
         return [File(_CONFIG, tuple(self.get_mysql_config())), File(_INIT, tuple(self.get_init_statements()))]
 
+    def get_environment(self) -> Mapping[str, Argument]:
+        """Return where temporary tables lie: in `/tmp` servers of one node would remove each other's when they start."""
+        return {"TMPDIR": FOLDER}
+
     def get_service_setup_commands(self) -> Sequence[Command]:
         """Return what makes an empty data folder; one of an execution that was cut off is removed."""
         if self.flavour == "mariadb":

@@ -1,7 +1,7 @@
 """Redis and what speaks its protocol: the server, and a client on the load core."""
 
-from collections.abc import Sequence
-from typing import ClassVar, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 from attrs import field, frozen, validators
 
@@ -252,6 +252,11 @@ class RedisLoadClient(Client):
                 f"write keys: {self.replicas} or more",
             )
         return ()
+
+    def get_shared_data(self, parameters: RedisLoadParameters) -> tuple[str, Mapping[str, Any]]:
+        """Return keys and values, which all clients of one server share: who reads another's would not know what it read."""
+        values = {name: getattr(parameters, name) for name in ("value_size_bytes", "value_sizes", "value_range", "expire_s")}
+        return "the keys key:N", {"keys": parameters.keys, **{name: value for name, value in values.items() if value}}
 
 
 @hookimpl

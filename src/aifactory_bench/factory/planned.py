@@ -11,10 +11,12 @@ from ..jobs.base import BaseJob
 from ..jobs.client import Client
 from ..jobs.service import Service
 from ..jobs.staging import Staging
+from ..jobs.target import Target
 from ..node.spec import PointSpec, TargetSpec
 from ..recipe.model import ServiceEntry
 from ..sites.model import Site
 from .stages import Segment
+from .targets import module_of_external
 
 
 @define
@@ -55,17 +57,32 @@ def identity_of(planned: PlannedService) -> str:
     return planned.token if planned.entry.external is None else planned.entry.external.url
 
 
-def target_spec(planned: PlannedService) -> TargetSpec:
-    """Return a service as its clients' jobs see it."""
+def target_spec(planned: PlannedService, allowed: tuple[str, ...], known: Mapping[str, type[Any]]) -> TargetSpec:
+    """Return a service as its clients' jobs see it.
+
+    Args:
+        planned: the service.
+        allowed: kinds that the client measures.
+        known: all kinds of services.
+    """
+    external = planned.entry.external
     return TargetSpec(
         service=planned.entry.name,
         token=planned.token,
-        replicas=1 if planned.entry.external is not None else planned.entry.replicas,
+        replicas=1 if external is not None else planned.entry.replicas,
         parameters=dict(planned.parameters),
-        url=None if planned.entry.external is None else planned.entry.external.url,
-        node_module=None if planned.service is None else planned.service.node_module,
-        has_secret=planned.entry.external is not None and planned.entry.external.secret is not None,
+        url=None if external is None else external.url,
+        node_module=module_of_external(planned.entry, allowed, known)
+        if planned.service is None
+        else planned.service.node_module,
+        has_secret=external is not None and external.secret is not None,
     )
+
+
+def target_of(planned: PlannedService) -> Target:
+    """Return a service as the class of a client sees it."""
+    replicas = 1 if planned.entry.external is not None else planned.entry.replicas
+    return Target(planned.entry.name, planned.entry.kind, replicas, planned.parameters)
 
 
 def paths_of(job: BaseJob, site: Site, *, contained: bool) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
@@ -22,11 +22,12 @@ from ..recipe.matrix import expand
 from ..recipe.model import ClientEntry, Recipe, ServiceEntry, Variant
 from ..script.bundle import build_node_program
 from ..sites.model import Site
-from .planned import PlannedClient, PlannedService, budgets_of, identity_of, number_of, paths_of, target_spec
+from .planned import PlannedClient, PlannedService, budgets_of, identity_of, number_of, paths_of, target_of, target_spec
 from .searches import check_alone, give_limits
 from .site_rules import RuleBook
 from .stages import Segment, Stage, stages_of
-from .targets import check_target
+from .targets import check_target, module_of_external
+from .together import Aimed, check_shared_data
 
 if TYPE_CHECKING:
     from .job_factory import JobFactory
@@ -80,7 +81,9 @@ class Planner:
         kinds = {entry.kind for variant in variants for entry in variant.services if entry.kind is not None}
         kinds.update(entry.kind for variant in variants for entry in variant.clients)
         classes = [{**registry.services, **registry.clients}[kind] for kind in sorted(kinds) if kind in registry.sources]
-        modules = tuple(sorted({cls.node_module for cls in classes if cls.node_module}))
+        modules = tuple(
+            sorted({*(cls.node_module for cls in classes if cls.node_module), *self._modules_of_external(variants)})
+        )
         self._digest = build_node_program(modules).digest
         stages = stages_of(variants)
         before: dict[str, int] = {}
@@ -114,6 +117,18 @@ class Planner:
                 **({"images": {name: asdict(image) for name, image in self._site.cached.items()}} if self._site.cached else {}),
             },
         )
+
+    def _modules_of_external(self, variants: Sequence[Variant]) -> set[str]:
+        """Return the node modules that can ask the services which run already."""
+        registry, found = self._factory.registry, set()
+        for variant in variants:
+            external = {entry.name: entry for entry in variant.services if entry.external is not None}
+            for client in variant.clients:
+                cls = registry.clients.get(client.kind)
+                for role, name in client.targets.items() if cls is not None else ():
+                    if name in external and cls is not None:
+                        found.add(module_of_external(external[name], cls.targets.get(role, ()), registry.services))
+        return {module for module in found if module is not None}
 
     def _is_wanted(self, variant: Variant) -> bool:
         """Return whether a point is to be made; with clients that meet, all make it again when one must."""
@@ -195,8 +210,15 @@ class Planner:
                 depth = stage.depths[entry.name]
                 with_it = {name: other for name, other in by_client.items() if stage.depths[name] == depth}
                 check_alone(entry, with_it)
-                together = {other.token: other.client.replicas for other in with_it.values()}
-                self._add_point(variant, entry, made, together, service_parameters, services)
+                participants = {other.token: other.client.replicas for other in with_it.values()}
+                self._add_point(variant, entry, made, participants, service_parameters, services)
+            for depth in set(stage.depths.values()):
+                together = [entry for entry in variant.clients if stage.depths[entry.name] == depth]
+                check_shared_data([self._aimed(entry, by_client) for entry in together])
+
+    def _aimed(self, entry: ClientEntry, by_client: Mapping[str, PlannedClient]) -> Aimed:
+        client = by_client[entry.name].client
+        return Aimed(client, self._client_parameters(entry, type(client))[0], frozenset(entry.targets.values()))
 
     def _add_point(
         self,
@@ -210,6 +232,8 @@ class Planner:
         parameters, parameters_json = self._client_parameters(entry, type(made.client))
         load = with_defaults(entry.load, type(made.client))
         load_json = load_to_json(load)
+        targets = {role: target_of(services[name]) for role, name in entry.targets.items()}
+        made.client.check_point(load, parameters, targets)
         point = made.client.compose_point(
             self._site,
             self._run_id,
@@ -291,7 +315,8 @@ class Planner:
             continues = other.segment.client == segment.client and other.segment.number == segment.number - 1
             if follows or continues:
                 after[other.token] = other.client.replicas
-        targets = {role: target_spec(services[name]) for role, name in client.services.items()}
+        known = self._factory.registry.services
+        targets = {role: target_spec(services[name], client.targets[role], known) for role, name in client.services.items()}
         context = self._context(
             f"{suffix}{number_of(segment)}",
             made.time_s,

@@ -43,3 +43,16 @@ def check_target(
             f"services.{target.name}.external.url: {target.external.url} is of another protocol than "
             f"clients.{entry.name}.targets.{role} speaks: {', '.join(f'{scheme}://' for scheme in sorted(schemes))}"
         )
+
+
+def module_of_external(target: ServiceEntry, allowed: "tuple[str, ...]", known: "Mapping[str, type[Any]]") -> "str | None":
+    """Return the node module that can ask a service which runs already: that of the only kind which speaks its protocol.
+
+    Args:
+        target: The service.
+        allowed: Kinds that the client measures; of several that speak it nobody knows which one this is.
+        known: All kinds of services.
+    """
+    scheme = "" if target.external is None else target.external.url.partition("://")[0]
+    modules = [known[name].node_module for name in allowed if name in known and known[name].scheme == scheme]
+    return modules[0] if len(modules) == 1 else None

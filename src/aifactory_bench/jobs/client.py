@@ -14,6 +14,7 @@ from ..script.commands import Command, Endpoint
 from ..sites.model import Site
 from .base import BaseJob, parameters_to_json
 from .context import JobContext, job_token
+from .target import Target
 
 DEFAULT_CONCURRENCY = 50
 """Closed loop: requests in flight, where a recipe says nothing."""
@@ -68,6 +69,26 @@ class Client(BaseJob):
             parameters: of the point, an instance of `Parameters`.
         """
         return ()
+
+    def check_point(self, load: Load, parameters: Any, targets: Mapping[str, Target]) -> None:
+        """Refuse what this kind cannot measure there, before anything is started; by default nothing.
+
+        Args:
+            load: of the point, defaults filled in.
+            parameters: of the point, an instance of `Parameters`.
+            targets: role -> service.
+
+        Raises:
+            RecipeError: it cannot; the text begins with the place, such as `clients.load.parameters.scale:`.
+        """
+
+    def get_shared_data(self, parameters: Any) -> tuple[str, Any] | None:  # noqa: ARG002
+        """Return which data of the service it makes while it prepares, where other clients make and use the same.
+
+        The first item says what (`the keys key:N`), the second one which, to be compared and shown. Clients that measure one
+        service at the same time are refused if they make the same differently. None: what it makes is its own.
+        """
+        return None
 
     @final
     def compose_point(

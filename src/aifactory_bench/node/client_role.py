@@ -1,5 +1,6 @@
 """A client: waits for its services' endpoints, then lets `measure` begin and watches both."""
 
+import importlib
 import json
 import subprocess
 import time
@@ -121,6 +122,8 @@ class ClientRole:
             raise Ending("no_endpoint", f"the secret of the external service {target.service} is not in the run folder: {path}")
         execution.hidden.extend(filter(None, [secret]))
         ask = getattr(module, "probe", None)
+        if ask is None and target.node_module:
+            ask = getattr(importlib.import_module(target.node_module), "probe", None)
         if ask is None:
             return endpoint  # the product has no way to ask; the load will show
 

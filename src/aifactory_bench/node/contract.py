@@ -12,7 +12,8 @@ A node module is a plain module of the standard library and `aifactory_bench.nod
     def locate(name: str) -> str | None
         Path of an executable that is not on PATH, such as one that came with a wheel.
     def counters(endpoint: Endpoint, secret: str) -> dict[str, float]
-        The server's own totals; `operations` is compared with the clients' total if it is there.
+        The server's own totals; `operations` is compared with the clients' total if it is there. The service's node module
+        is asked, unless the client's has one of its own.
     def sample(endpoint: Endpoint, secret: str) -> dict[str, float | None]
         The server's own figures now, the same names each time, None for what it does not show: a row of
         `samples/service.csv`, asked for beside the load on the server's node.
@@ -21,7 +22,7 @@ A node module is a plain module of the standard library and `aifactory_bench.nod
     def driver(context: Context) -> load.Driver
         For a client in mode `load`.
     def reduce(context: Context, outcome: ToolOutcome) -> Measurement
-        For a client in mode `tool`: read the tool's output, judge nothing.
+        For a client in mode `tool`: read the tool's output, judge nothing. `Measurement` and its `Counts` are here, too.
 """
 
 from dataclasses import dataclass
@@ -30,6 +31,9 @@ from typing import Any, Dict, Tuple
 
 from .endpoint import Endpoint
 from .events import EventLog
+from .measurement import Counts, Measurement
+
+__all__ = ["Context", "Counts", "Endpoint", "Measurement", "NotReady", "PrepareError", "ToolOutcome"]
 
 
 class NotReady(Exception):

@@ -51,13 +51,17 @@ class Health:
 
 @dataclass
 class Measurement:
-    """One rank, one point."""
+    """One rank, one point.
+
+    A `reduce` must give the first five; with status `ok` also `counts`, `window_asked_s` and `window_s`.
+    """
 
     point: str
     client: str
     kind: str
     rank: int
     status: str
+    """One of `STATUSES`."""
     reason: str = ""
     """Why it was cut or failed, one sentence."""
     process: str = ""
@@ -74,6 +78,7 @@ class Measurement:
     achieved_per_s: Optional[float] = None
     """Ended well, per second of the window."""
     counts: Counts = field(default_factory=Counts)
+    """`Counts(ok=..., error=...)`, no dictionary."""
     errors: Dict[str, int] = field(default_factory=dict)
     """Class -> number."""
     latency: Dict[str, Dict[str, Any]] = field(default_factory=dict)

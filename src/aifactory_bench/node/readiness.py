@@ -12,6 +12,8 @@ LAST_S = 0.25
 _INTERVAL_SHARE = 0.1
 """Of the time waited so far: asking adds at most this share to the time until a service is found ready."""
 HUNG_S = 10.0
+_PATIENT_S = 2.0
+"""So long may a `probe` take; there may be less time than that to wait for it."""
 _HUNG_MAX = 4
 
 Probe = Callable[[], Dict[str, Any]]
@@ -63,7 +65,7 @@ def wait_until_ready(probe: Probe, watch: Watch, timeout_s: float, check: Callab
         Ending: there was a reason to end first.
     """
     started = time.monotonic()
-    attempts, last_text, next_at = 0, "it was not asked yet", started
+    attempts, last_text, next_at = 0, "", started
     current: Optional[_Attempt] = None
     hung: List[_Attempt] = []
     while True:
@@ -80,9 +82,14 @@ def wait_until_ready(probe: Probe, watch: Watch, timeout_s: float, check: Callab
             next_at = now + min(LAST_S, max(FIRST_S, (now - started) * _INTERVAL_SHARE))
         elif current is not None and now - current.started > HUNG_S:
             hung.append(current)
-            last_text, current, next_at = f"the question has not come back for {HUNG_S:g} s", None, now
+            last_text, current, next_at = _hung("the question", HUNG_S), None, now
         if now - started > timeout_s:
-            raise ReadyTimeout(last_text)
+            # Without a word so far the first question is still out.
+            raise ReadyTimeout(last_text or _hung("the first question", now - started))
         # When all hang there is nothing to do but to wait for one of them.
         waits = current is not None or len(hung) == _HUNG_MAX
         watch.pause(LAST_S if waits else max(0.001, next_at - now))
+
+
+def _hung(question: str, hung_s: float) -> str:
+    return f"{question} has not come back for {hung_s:.1f} s" + (": give `probe` a time limit" if hung_s > _PATIENT_S else "")

@@ -18,7 +18,7 @@ from .references import check_reference
 
 SCHEMA = "aifactory-bench/1"
 _URL = re.compile(
-    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?(?:/[^\s?#@]*)?"
+    r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(?P<port>[0-9]{1,5}))?(?P<path>/[^\s?#@]*)?"
 )
 _SCHEMES_WITH_PORT = ("http", "https")
 """They have a port of their own, so that a url may leave it out."""
@@ -91,6 +91,11 @@ class External:
         usual = found is not None and found["port"] is None and found["scheme"] in _SCHEMES_WITH_PORT
         if not found or not (usual or 0 < int(found["port"] or 0) <= _LAST_PORT):
             raise ValueError(f"must be scheme://host:port without user or password, such as redis://db:6379; found {value!r}")
+        if (found["path"] or "/") != "/" and found["scheme"] not in _SCHEMES_WITH_PORT:
+            raise ValueError(
+                f"a service of {found['scheme']}:// is named by host and port alone; found the path {found['path']!r}, which "
+                "would not be used"
+            )
 
 
 def _check_image(_instance: Any, _attribute: Any, value: Optional[str]) -> None:

@@ -3,6 +3,7 @@
 A limit is always the most that is allowed; what is found above it makes the check speak.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -19,6 +20,10 @@ UNCHECKED: Literal["unchecked"] = "unchecked"
 TTFT_SUM, TTFT_COUNT = "ttft_s", "ttft_count"
 COMPARED = ("output_tokens", "prompt_tokens", "vectors_inserted")
 """Totals that must agree beside `operations`."""
+NEVER_SENT = "counts.skipped"
+"""A tool that lists it in `absent` has said why not all that was due stands in its counts."""
+_BEYOND_CHANCE = 5
+"""Standard deviations: once in three million measurements that are right."""
 
 
 @frozen
@@ -147,18 +152,37 @@ def rate_not_achieved(merged: Merged, limits: Mapping[str, float]) -> Answer:
         return None
     if achieved is None:
         return UNCHECKED
-    due = sum(measurement.counts.values())
-    if measurement.process != "constant" and measurement.window_s and due:
+    due, allowed = merged.evidence.due_per_s, limits["rate_not_achieved"]
+    unaccounted = _unaccounted(merged, allowed)
+    if measurement.process != "constant" and due and not unaccounted:
         # How many arrivals fall into a window varies by chance; what counts is how many did.
-        offered = due / measurement.window_s
-    least = offered * (1 - limits["rate_not_achieved"])
+        offered = due
+    least = offered * (1 - allowed)
     if achieved >= least:
         return None
     values = {"achieved": rate(achieved), "offered": rate(offered), "least": rate(least)}
     values["share"] = percent(1 - achieved / offered)
     skipped = measurement.counts["skipped"]
-    values["skipped"] = f", {skipped:,} were never sent" if skipped else ""
-    return Finding("invalid", {**values, "limit": percent(limits["rate_not_achieved"])})
+    values["skipped"] = (f", {skipped:,} were never sent" if skipped else "") + unaccounted
+    return Finding("invalid", {**values, "limit": percent(allowed)})
+
+
+def _unaccounted(merged: Merged, allowed: float) -> str:
+    """Return what to say where fewer Poisson arrivals are told of than chance explains; empty otherwise.
+
+    A tool that never tells of what it had no time to send would else be held against what it did send.
+    """
+    measurement, expected = merged.measurement, merged.evidence.due_expected
+    if measurement.process != "poisson" or not expected or NEVER_SENT in measurement.absent:
+        return ""
+    counts = measurement.counts
+    due = sum(counts.values())
+    # Of a load that was written down as a sample, what was written down is what varies by chance.
+    recorded = max((one.count for one in measurement.latency.get("all", {}).values() if one is not None), default=0)
+    each = max(1.0, counts["ok"] / recorded) if recorded else 1.0
+    if expected - due <= max(allowed * expected, _BEYOND_CHANCE * math.sqrt(expected * each)):
+        return ""
+    return f"; only {due:,} are told of where the rate makes {expected:,.0f}, which is not chance"
 
 
 def lateness(merged: Merged, limits: Mapping[str, float]) -> Answer:

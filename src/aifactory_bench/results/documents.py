@@ -45,8 +45,15 @@ class Slice:
     second: int
     ok: int
     error: int
+    others: int
+    """Timeouts and what was never sent, where they are told by the second."""
     histograms: Histograms
     """Of the sum of all operations; of each operation only where it was asked for: reading them takes most of the time."""
+
+    @property
+    def due(self) -> int:
+        """Requests of the second, however they ended."""
+        return self.ok + self.error + self.others
 
 
 @frozen(eq=False)
@@ -149,13 +156,14 @@ def _parsed(measurement: Measurement, *, whole_slices: bool) -> Rank:
     slices = []
     for entry in measurement.slices:
         _mapping("slices", entry)
-        second, ok, error = (entry.get(name, 0) for name in ("second", "ok", "error"))
-        for value in (second, ok, error):
+        second, ok, error, timeout, skipped = (entry.get(name, 0) for name in ("second", *COUNTS))
+        for value in (second, ok, error, timeout, skipped):
             _number("slices", value)
         latency = entry.get("latency", {})
         _mapping("slices.latency", latency)
         wanted = latency if whole_slices else {name: latency[name] for name in ("all",) if name in latency}
-        slices.append(Slice(int(second), int(ok), int(error), _histograms("slices.latency", wanted)))
+        others = int(timeout) + int(skipped)
+        slices.append(Slice(int(second), int(ok), int(error), others, _histograms("slices.latency", wanted)))
     health = measurement.health
     lateness, gate, loop_lag, age = (
         None if document is None else Histogram.from_json(document)

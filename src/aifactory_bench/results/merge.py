@@ -6,6 +6,7 @@ from typing import Any
 from attrs import evolve
 
 from ..node.load.histogram import Histogram
+from ..node.measurement import Measurement
 from ..plan import PlannedPoint
 from .documents import COUNTS, Rank, read_ranks
 from .latencies import latency_from_quantiles, latency_of, low_n_fields, merged_histograms
@@ -129,6 +130,8 @@ def _merge(point: PlannedPoint, documents: Sequence[Mapping[str, Any]]) -> tuple
         services=services_of([rank.services for rank in measurements]),
         tools_failed=tuple(tool_failures({number: rank.measurement.tool for number, rank in by_rank.items()})),
         differences=(*differences(ranks), *strange),
+        due_per_s=sum(_due_per_s(rank, window) for rank in ranks),
+        due_expected=_due_expected(point, measurements),
     )
     return Merged(with_search(measurement, by_rank), evidence), ranks
 
@@ -224,6 +227,28 @@ def _achieved_per_s(rank: Rank, window: Window) -> float:
         # A slice counts what was due in it, also what was sent after the end: that share is taken off here as there.
         return in_time * sum(part.ok for part, _ in within) / sum(length_s for _, length_s in within)
     return per_s if own.achieved_per_s is None else own.achieved_per_s
+
+
+def _due_per_s(rank: Rank, window: Window) -> float:
+    """Return what a rank had to do, per second of what `_achieved_per_s` counts of it."""
+    own = rank.measurement
+    if own.window_s <= 0:
+        return 0.0
+    due: int = sum(getattr(own.counts, name) for name in COUNTS)
+    if window.origin == "totals":
+        return due / own.window_s
+    within = slices_within(rank, window)
+    told = sum(part.due for part, _ in within) / sum(length_s for _, length_s in within)
+    # What stands in no second, as tools tell of what was never sent, is taken as even over the rank's window.
+    return told + max(0, due - sum(part.due for part in rank.slices)) / own.window_s
+
+
+def _due_expected(point: PlannedPoint, ranks: Sequence[Measurement]) -> float | None:
+    """Return how many the offered rate makes in the ranks' own windows; None where one has no rate."""
+    planned = None if point.offered_per_s is None else point.offered_per_s / point.ranks
+    rates = [rank.offered_per_s if rank.offered_per_s is not None else planned for rank in ranks]
+    pairs = [(rate, rank.window_s) for rate, rank in zip(rates, ranks, strict=True) if rate is not None]
+    return sum(rate * window_s for rate, window_s in pairs) if len(pairs) == len(ranks) else None
 
 
 def _provenance(ranks: Mapping[int, Rank], achieved: Sequence[float], window: Window) -> dict[str, Any]:

@@ -97,6 +97,10 @@ class Evidence:
     """Sent by every client that used the service at this point."""
     server_operations: Optional[float] = None
     """Counted by the server meanwhile; None: not to be compared, see `absent`."""
+    due_per_s: Optional[float] = None
+    """What the ranks had to do, each per second of what its achieved rate is of."""
+    due_expected: Optional[float] = None
+    """What the offered rate makes in the ranks' own windows; None: no rate is offered."""
     other_totals: "Mapping[str, tuple[float, float]]" = field(factory=dict)
     """Name -> what the clients and what the server counted of it, such as tokens."""
 

@@ -20,6 +20,7 @@ from ..recipe.matrix import expand
 from ..recipe.model import SCHEMA
 from ..recipe.problems import Problems
 from ..recipe.source import read_document
+from ..units import QUANTITIES, DurationS, RatePerS, SizeBytes
 from .conformance_subject import Subject
 
 Check = Callable[[Subject], Iterator[str]]
@@ -30,6 +31,9 @@ _REFERENCE = re.compile(
 )
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*")
 _NOTATION = re.compile(r"`([a-z][a-z0-9_]*): ([^`]+)`")
+_UNITS = {"_per_s": RatePerS, "_s": DurationS, "_ms": DurationS}
+"""End of a field's name -> the type that it promises; the others are sizes."""
+_WITH_UNIT = re.compile(r"(?P<name>.+?)(?P<unit>_per_s|_m?s|_[kmg]i?b|_bytes)")
 _NO_TEXT = "has no text: write a string below it that says what it is"
 
 
@@ -69,7 +73,7 @@ def attrs_in(type_: Any) -> Iterator[type[Any]]:
 
 
 def parameters(subject: Subject) -> Iterator[str]:
-    """Parameters are frozen, get to the node as plain values, and are written as their texts say."""
+    """Parameters are frozen, carry their units, get to the node as plain values, and are written as their texts say."""
     cls = subject.cls.Parameters
     frozen = [found for found in parameter_classes(cls) if not _is_frozen(found)]
     yield from (f"{found.__qualname__} is not frozen: write @frozen" for found in frozen)
@@ -82,7 +86,25 @@ def parameters(subject: Subject) -> Iterator[str]:
         if arrived != _lists(given):
             yield f"parameters are something else on the node: {given!r} becomes {arrived!r}"
     for found in parameter_classes(cls):
+        yield from _units(found)
         yield from _notations(found)
+
+
+def _units(cls: type[Any]) -> Iterator[str]:
+    """Yield where type and name of a field do not agree on its unit: a reader of the node module has only the name."""
+    for key in keys_of(cls).values():
+        name = key.attribute.name
+        found = _WITH_UNIT.fullmatch(name)
+        bare = found["name"] if found else name
+        type_ = (mapping_types(key.type) or (None, key.type))[1]
+        if (unit := next((one for one in QUANTITIES if one is type_), None)) is not None:
+            suffix = QUANTITIES[unit].suffix
+            if not name.endswith(suffix):
+                yield f"{cls.__qualname__}.{name} is a {unit.__name__}: call it {bare}{suffix}; a recipe then says `{bare}`"
+        elif found and type_ in (int, float):
+            unit = _UNITS.get(found["unit"], SizeBytes)
+            better = f"{bare}{QUANTITIES[unit].suffix}: {unit.__name__}"
+            yield f"{cls.__qualname__}.{name} is a bare number: write `{better}`; a recipe then says `{bare}`"
 
 
 def _is_frozen(cls: type[Any]) -> bool:

@@ -29,10 +29,10 @@ from attrs import field, frozen
 from ..errors import RecipeError, UsageError
 from ..jobs.base import parameters_to_json
 from ..jobs.client import load_to_json, with_defaults
-from ..node.contract import Context, ToolOutcome
+from ..node.contract import Context, Counts, Measurement, ToolOutcome
 from ..node.endpoint import Endpoint
 from ..node.events import EventLog
-from ..node.measurement import Measurement, from_json, to_json
+from ..node.measurement import STATUSES, Health, from_json, to_json
 from ..recipe.converter import structure_class
 from ..recipe.load_model import Load
 from ..recipe.problems import Problems
@@ -171,13 +171,30 @@ def _reduce(subject: Subject, sample: Sample, cut: Mapping[str, float]) -> tuple
         except RecipeError as error:
             return None, str(error)
         except Exception as error:  # noqa: BLE001 - a stranger's reduce
-            return (
-                None,
-                f"reduce() raised {type(error).__name__}: {error}; it should return a measurement that failed, with the reason",
-            )
+            # Of whole output the error is the reducer's own: nothing failed that it could tell.
+            advice = "; it should return a measurement that failed, with the reason"
+            return None, f"reduce() raised {type(error).__name__}: {error}{advice if _is_no_success(sample, cut) else ''}"
     if not isinstance(measurement, Measurement):
         return None, f"reduce() must return a Measurement, got {measurement!r}"
-    return measurement, ""
+    wrong = _wrong_types(measurement)
+    return (None, f"reduce() returned a Measurement whose {wrong}") if wrong else (measurement, "")
+
+
+def _is_no_success(sample: Sample, cut: Mapping[str, float]) -> bool:
+    return bool(cut) or sample.expect["status"] != "ok"
+
+
+def _wrong_types(measurement: Measurement) -> str:
+    """Return what of a measurement is not of its type, which a dataclass does not look at; empty: nothing."""
+    if measurement.status not in STATUSES:
+        return f"status is {measurement.status!r}; it must be {', '.join(STATUSES[:-1])} or {STATUSES[-1]}"
+    if not isinstance(measurement.counts, Counts):
+        return f"counts must be Counts(ok=..., error=...), got {measurement.counts!r}"
+    if not isinstance(measurement.health, Health):
+        return f"health must be Health(...), got {measurement.health!r}"
+    numbers = {f"counts.{name}": value for name, value in vars(measurement.counts).items()}
+    numbers.update((name, getattr(measurement, name)) for name in ("window_asked_s", "window_s"))
+    return next((f"{name} must be a number, got {value!r}" for name, value in numbers.items() if not _is_number(value)), "")
 
 
 def context_of(subject: Subject, sample: Sample, folder: Path) -> Context:

@@ -45,6 +45,9 @@ readme = "README.md"
 requires-python = ">=3.11"
 dependencies = ["aifactory-bench>=0.1"]
 
+[project.optional-dependencies]
+test = ["pytest>=8.3"]
+
 # This line is all that makes it a plugin: any name, and the module with the hook.
 [project.entry-points.aifactory_bench]
 new-service = "aifactory_bench_new_service.new_service"
@@ -61,9 +64,11 @@ _README = """\
 
 The service kind `new-service` and the client kind `new-service-load` for aifactory-bench.
 
-    pip install -e .
+    pip install -e '.[test]'
     aifactory-bench run recipes/new-service.yaml
     pytest
+
+After an edit nothing has to be installed again.
 
 | file | what is in it |
 | --- | --- |
@@ -71,6 +76,15 @@ The service kind `new-service` and the client kind `new-service-load` for aifact
 | `aifactory_bench_new_service/new_service_node.py` | for the job: questions to the server, the load, and a server |
 | `recipes/new-service.yaml` | a recipe |
 | `tests/test_new_service.py` | the conformance suite, with a real start and a real measurement |
+
+To put a product in the server's place:
+
+1. `get_container_command` gives its command, `default_image` the image for sites with a container runtime.
+2. Delete the server in Python: `_Handler`, what stands below it, and `get_environment`.
+3. `probe` and `counters` ask the product, `_Connection` makes its requests and reads its answers. One that knows no password
+   leaves out `SECRET` and does not look at `secret`.
+
+All functions and attributes: `docs/writing-a-plugin.md` in the sources of aifactory-bench.
 """
 _TESTS = '''\
 """The plugin as its users get it: needs aifactory-bench, pytest, and this distribution installed."""

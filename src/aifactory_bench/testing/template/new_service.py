@@ -23,6 +23,7 @@ class NewServiceParameters:
 class NewService(Service):
     """A small HTTP server that comes with the node module; put the command of your own in its place."""
 
+    # A site with a container runtime needs `default_image = "docker://..."`, in which the server is run.
     kind = "new-service"
     Parameters = NewServiceParameters
     node_module = _NODE_MODULE
@@ -30,7 +31,10 @@ class NewService(Service):
     parameters: NewServiceParameters
 
     def get_environment(self) -> Mapping[str, Argument]:
-        """Return the run's password, which must not be an argument, and where Python finds the node module."""
+        """Return the run's password, which must not be an argument, and where Python finds the node module.
+
+        Delete it with the server in Python, if yours takes its password from a file (`get_files`) or has none.
+        """
         return {"NEW_SERVICE_PASSWORD": SECRET, "PYTHONPATH": Placeholder("node")}
 
     def get_container_command(self) -> Command:
@@ -41,6 +45,7 @@ class NewService(Service):
 class NewServiceLoad(Client):
     """Asks for one answer after another on connections that stay open."""
 
+    # What a recipe may say about the load: a `Parameters` as above, which the node module finds in `context.parameters`.
     kind = "new-service-load"
     node_module = _NODE_MODULE
     targets: ClassVar = {"main": ("new-service",)}

@@ -38,6 +38,10 @@ def counters(endpoint: Endpoint, secret: str) -> Dict[str, float]:
     return {"operations": float(_ask(endpoint, secret, "/stats")["answers"])}
 
 
+# More that may stand here: `sample(endpoint, secret)`, what the server tells of itself beside the load, and
+# `prepare(context)`, which brings the data into place before it.
+
+
 def _ask(endpoint: Endpoint, secret: str, path: str) -> Any:
     connection = http.client.HTTPConnection(endpoint.host, endpoint.port, timeout=_TIMEOUT_S)
     try:
@@ -104,8 +108,9 @@ class _Connection(Protocol):
             outcomes.append(None if status == "200" else Outcome(error=f"http:{status}"))
 
 
+# From here on it is the server in Python: delete it once there is one of your own.
 class _Handler(BaseHTTPRequestHandler):
-    """The server: an answer of a given size to whoever knows the password."""
+    """An answer of a given size to whoever knows the password."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
