@@ -58,7 +58,7 @@ def load_registry(*, files: Sequence[Path] = (), classes: Sequence[type[Any]] = 
     """
     collected = _Collected()
     installed = metadata.entry_points()
-    collected.warnings += _misspelt(installed)
+    collected.warnings += _misspelt(installed.groups)
     for entry_point in sorted(installed.select(group=GROUP), key=lambda point: point.name):
         source, ours = _origin(entry_point)
         try:
@@ -220,13 +220,13 @@ def _import_file(path: Path) -> ModuleType:
     return module
 
 
-def _misspelt(installed: metadata.EntryPoints) -> list[str]:
+def _misspelt(groups: Iterable[str]) -> list[str]:
     """Return a warning for each entry point whose group nearly is ours: nobody else would ever tell its author."""
     return [
         f"plugin {point.name!r} of {_origin(point)[0]}: the entry-point group {point.group!r} must be {GROUP!r}; left out"
-        for group in sorted(installed.groups)
+        for group in sorted(groups)
         if group != GROUP and _ALMOST.fullmatch(re.sub(r"[^a-z]", "", group.lower()))
-        for point in installed.select(group=group)
+        for point in metadata.entry_points(group=group)
     ]
 
 

@@ -135,6 +135,7 @@ def quick_recipe(tmp_path: Path) -> Path:
         "    parameters: {keys: 100}\n"
         "    load: {process: constant, rate: 500/s, connections: 4, warmup: 200ms, duration: 1s}\n"
         # Tests share the machine with others: what that does to the numbers is not what is tested.
-        "limits: {lateness_invalid_floor_s: 10s, rate_not_achieved: 90%, window_short: 90%, client_bound: 100%}\n"
+        "limits: {lateness_invalid_floor_s: 10s, rate_not_achieved: 90%, window_short: 90%, client_bound: 100%,\n"
+        "  observation_age_invalid_floor_s: 10s, generator_stalled_invalid: 100%}\n"
     )
     return path

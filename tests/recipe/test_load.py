@@ -246,6 +246,9 @@ def test_services(load: Load, entry: str, line: str) -> None:
     [
         ("{kind: driver}", "clients.load.targets.main: missing; driver needs target: the name of a service of kind store"),
         ("{target: cache}", "clients.load.kind: missing; it must be text"),
+        ("{kind: drivr, target: cache}", "clients.load.kind: unknown kind 'drivr'; did you mean driver?; known: any, copier"),
+        ("{kind: dreamer, target: cache}", "clients.load.kind: unknown kind 'dreamer'; known: any, copier"),
+        ("{kind: far, target: cache}", "for another one install its plugin, or name its file with --plugin"),
         ("{kind: any}", "any needs target: the name of a service of any kind"),
         ("{kind: store, target: cache}", "clients.load.kind: store belongs under services"),
         ("{kind: driver, target: plain}", "clients.load.targets.main: plain is of kind other, and driver measures store"),

@@ -134,6 +134,21 @@ def test_a_module_loaded_from_a_loose_file_is_found(tmp_path, monkeypatch):
     assert text(build_node_program(["loose_plugin_node"]), "loose_plugin_node.py") == "import json\n"
 
 
+def test_loose_files_share_what_lies_beside_them(tmp_path, monkeypatch):
+    """As `from memcached_node import counters` in `memcached_load_node.py`; what is no node module stays."""
+    (tmp_path / "loose_store_node.py").write_text("X = 1\n")
+    (tmp_path / "loose_store.py").write_text("Y = 1\n")
+    (tmp_path / "loose_load_node.py").write_text("from loose_store_node import X\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    program = build_node_program(["loose_load_node"])
+    assert {"loose_load_node.py", "loose_store_node.py"} <= set(names(program))
+    assert "loose_store.py" not in names(program)
+    for written in ("from loose_store import Y", "import no_such_node"):
+        (tmp_path / "loose_load_node.py").write_text(f"{written}\n")
+        with pytest.raises(PluginError, match=f"`{written}` is not there on a node"):
+            build_node_program(["loose_load_node"])
+
+
 @pytest.mark.parametrize("name", ["no_such_module_anywhere", "no_such.module_node", "sys", "json"])
 def test_a_module_without_a_source_file_of_its_own_is_refused(name):
     """Missing, built in, or a package."""

@@ -1,11 +1,13 @@
 """A real Slurm cluster for tests: started when the first test wants it, shared by all, whole again before each."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -14,6 +16,7 @@ sys.path.append(str(Path(__file__).parent))  # a folder of programs for people t
 from bed import BedError, Cluster, missing, new_folder
 
 _CLUSTERS = {"cluster", "accounting_cluster"}
+_CHROMA = Path(__file__).parents[2] / ".venv-chroma"
 
 
 @pytest.fixture(scope="session")
@@ -28,6 +31,27 @@ def accounting_cluster(own_hosts: set[str]) -> Iterator[Cluster]:
     """A cluster of its own with slurmdbd and MariaDB; takes some seconds more to start."""
     with _up(own_hosts, accounting=True) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def chroma_bin(cluster: Cluster) -> str:
+    """The folder with `chroma` and with a Python that has its application, by its path on the cluster.
+
+    Users there may not see this checkout: the environment is linked into the folder that all hosts share, and goes with it.
+    """
+    if not list(_CHROMA.glob("made-*")):
+        _without("Chroma is not there: `.ci/chroma-server` installs it in half a minute")
+    folder, seen = cluster.here(cluster.shared) / "chroma", f"{cluster.shared}/chroma/bin"
+    shutil.copytree(_CHROMA, folder, symlinks=True, copy_function=_link)
+    program = folder / "bin/chroma"
+    _, rest = program.read_text().split("\n", 1)
+    program.unlink()  # the file is that of the checkout, too
+    program.write_text(f"#!{seen}/python\n{rest}")
+    program.chmod(0o755)
+    said = cluster.run([f"{seen}/python", "-c", "import chromadb_rust_bindings"], min(cluster.nodes))
+    if said.returncode != 0:
+        _without(f"{cluster.user} cannot run Chroma, which `.ci/chroma-server` made with a Python of its own: {said.stderr}")
+    return seen
 
 
 @pytest.fixture(autouse=True)
@@ -83,10 +107,22 @@ def cli(command):
     return run
 
 
+def _link(source: str, target: str) -> None:
+    """Have a file at another place: for nothing, or where that is another file system as a copy."""
+    try:
+        os.link(source, target, follow_symlinks=False)
+    except OSError:
+        shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _without(text: str) -> NoReturn:
+    (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(text)
+
+
 @contextmanager
 def _up(own_hosts: set[str], *, accounting: bool) -> Iterator[Cluster]:
     if packages := missing(accounting=accounting):
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"not installed: {' '.join(packages)}")
+        _without(f"not installed: {' '.join(packages)}")
     folder, lock = new_folder()
     cluster = Cluster(folder, accounting=accounting)
     try:

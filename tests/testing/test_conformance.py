@@ -263,6 +263,7 @@ def test_a_good_plugin_passes_every_check(plugin, tmp_path):
 SHELL = 'return Command(["bash", "-c", {}])'
 COMMAND = 'return Command([Placeholder("python"), "-m", "NODE", BIND, PORT, *extra])'
 TIMEOUT = ("timeout_s=1.0", "timeout_s=600")
+PAUSE = '{} = DurationS(0.0)\n    """Between answers, such as `pause: 10ms`."""'
 FAILING = {
     "no docstring": ("documented", ('"""A server that says hello."""', ""), "Store has no docstring"),
     "no text": ("documented", ('"""Where it writes."""', ""), "StoreParameters.folder has no text"),
@@ -280,6 +281,32 @@ FAILING = {
     "other keys": ("parameters", ("field(factory=dict)", "field(factory=lambda: {1: 'x'})"), "something else on the node"),
     "wrong notation": ("parameters", ("`pause: 10ms`", "`pause: 10`"), "`pause: 10` must be a duration"),
     "no YAML": ("parameters", ("`pause: 10ms`", "`pause: [`"), "`pause: \\[` is not YAML"),
+    "unit without its name": (
+        "parameters",
+        (
+            'pause_s: DurationS = DurationS(0.0)\n    """Between answers, such as `pause: 10ms`."""',
+            PAUSE.format("pause: DurationS"),
+        ),
+        "StoreParameters.pause is a DurationS: call it pause_s; a recipe then says `pause`",
+    ),
+    "another unit's name": ("parameters", ("pause_s: DurationS", "pause_ms: DurationS"), "call it pause_s"),
+    "milliseconds": ("parameters", ("pause_s: DurationS", "pause_ms: float"), "write `pause_s: DurationS`"),
+    "seconds": (
+        "parameters",
+        ("pause_s: DurationS = DurationS(0.0)", "pause_s: int | None = None"),
+        "write `pause_s: DurationS`",
+    ),
+    "megabytes": (
+        "parameters",
+        ("pause_s: DurationS", "size_mb: int"),
+        "write `size_bytes: SizeBytes`; a recipe then says `size`",
+    ),
+    "bytes": ("parameters", ("pause_s: DurationS", "size_bytes: int"), "write `size_bytes: SizeBytes`"),
+    "rate": (
+        "parameters",
+        ("pause_s: DurationS", "calls_per_s: float"),
+        "write `calls_per_s: RatePerS`; a recipe then says `calls`",
+    ),
     "image": ("declarations", ("# declarations", 'default_image = "redis 7"'), "default_image 'redis 7' must be a reference"),
     "scheme": ("declarations", ("# declarations", 'scheme = "1x"'), "scheme '1x' cannot begin a url"),
     "signal": ("declarations", ("# declarations", 'stop_signal = "SIGTERM"'), "stop_signal 'SIGTERM' is no signal"),
@@ -541,6 +568,24 @@ SAMPLES = {
         ('measurement.counts = Counts(ok=told["ok"])\n    return measurement', "return told"),
         "must return a Measurement",
     ),
+    "arguments": (
+        {},
+        ('context.rank, "ok")', ")"),
+        r"^- one: reduce\(\) raised TypeError: .*missing 2 required positional arguments: 'rank' and 'status'$",
+    ),
+    "no counts": (
+        {},
+        ('Counts(ok=told["ok"])', '{"ok": told["ok"]}'),
+        r"^- one: reduce\(\) returned a Measurement whose counts must be Counts\(ok=..., error=...\), got {'ok': 7}$",
+    ),
+    "counts of text": ({}, ('Counts(ok=told["ok"])', 'Counts(ok=str(told["ok"]))'), "counts.ok must be a number, got '7'"),
+    "no window": (
+        {},
+        ("measurement.window_s = 3.0", "measurement.window_s = None"),
+        "window_asked_s must be a number, got None",
+    ),
+    "no health": ({}, ("measurement.counts =", "measurement.health = None\n    measurement.counts ="), "health must be Health"),
+    "no status": ({}, ('context.rank, "ok")', 'context.rank, "good")'), "status is 'good'; it must be ok, cut or failed"),
     "no recipe": ({"load": {"speed": 3}}, (), "unknown key"),
 }
 
@@ -554,7 +599,7 @@ def test_a_parser_that_reads_wrong_is_found(plugin, tmp_path, case):
     listed = {"one": {"stdout": "one.json", "expect": {"status": "ok"}, **more}}
     (tmp_path / "samples.json").write_text(json.dumps(listed))
     said = found(made.tool, "samples", plugins=[made.path], samples=tmp_path / "samples.json")
-    assert re.search(text, said), said
+    assert re.search(text, said, re.MULTILINE), said
 
 
 @pytest.mark.parametrize(
@@ -690,6 +735,33 @@ def test_the_command(plugin, capsys):
     assert f"{bad.load}: 8 of 9 checks passed" in said
     assert main(["reddis"]) == 2
     assert capsys.readouterr().err.startswith("conformance: there is no kind 'reddis'")
+
+
+def test_the_command_counts_what_was_skipped(plugin, tmp_path, capsys):
+    """As neither passed nor failed; a service whose probe hangs is not started at all, it would be waited for in vain."""
+    missing = plugin((COMMAND, COMMAND.replace('Placeholder("python")', '"no-such-server"')))
+    hanging = plugin(("        answer = ask(endpoint)\n    except", "        answer = ask(endpoint, 5)\n    except"))
+    for made, code, counted, why in (
+        (missing, 0, "11 of 12 checks passed, 1 skipped", "the program 'no-such-server' is not on PATH"),
+        (hanging, 1, "10 of 12 checks passed, 1 skipped", "not-ready has failed"),
+    ):
+        recipe = tmp_path / f"{made.kind}.yaml"
+        recipe.write_text(f"schema: aifactory-bench/1\nname: x\nservices: {{a: {{kind: {made.kind}}}}}\n")
+        assert main([made.kind, "--plugin", str(made.path), "--run", str(recipe)]) == code
+        said = capsys.readouterr().out
+        assert f"skipped  starts-and-stops: {why}" in said
+        assert said.endswith(f"{made.kind}: {counted}\n")
+
+
+def test_the_command_notes_a_service_without_an_image(plugin, capsys):
+    """It passes, and works where there is no container runtime."""
+    made = plugin()
+    assert main([made.kind, "--plugin", str(made.path)]) == 0
+    assert "note     it has no default_image" in capsys.readouterr().out
+    assert main([made.load, "--plugin", str(made.path)]) == 0
+    with_image = plugin(("# declarations", 'default_image = "docker://redis:7.4"'))
+    assert main([with_image.kind, "--plugin", str(with_image.path)]) == 0
+    assert "note" not in capsys.readouterr().out
 
 
 def test_it_is_a_module_that_can_be_run():

@@ -1,6 +1,7 @@
 """What `new_service` writes works as it stands, as a stranger's distribution beside ours."""
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -76,6 +77,28 @@ print(measured.counts["ok"], measured.counts["error"], [reason.code for reason i
     assert int(ok) > 20
     assert error == "0"
     assert "totals_mismatch" not in said
+
+
+def test_it_says_how_to_get_what_its_tests_need(written):
+    """The command of the README installs an extra that the project has, with pytest in it."""
+    assert "pip install -e '.[test]'\n" in (written / "README.md").read_text()
+    (needed,) = tomllib.loads((written / "pyproject.toml").read_text())["project"]["optional-dependencies"]["test"]
+    assert needed.startswith("pytest")
+
+
+def test_it_says_what_to_delete(written):
+    """Each name that the README speaks of is there, and below the note in the node module there is only the server."""
+    readme = (written / "README.md").read_text()
+    service, node = ((written / FILES[number]).read_text() for number in (2, 3))
+    for name, text in (("get_container_command", service), ("get_environment", service), ("default_image", service)):
+        assert f"`{name}`" in readme
+        assert name in text
+    for name in ("probe", "counters", "_Connection", "_Handler"):
+        assert f"`{name}`" in readme
+        assert re.search(rf"^(def|class) {name}\b", node, re.MULTILINE)
+    kept = node.split("# From here on it is the server")[0]
+    compile(kept, FILES[3], "exec")
+    assert "_Handler" not in kept
 
 
 def test_nothing_of_the_template_is_left(written):

@@ -128,7 +128,12 @@ class ChromaLoad(Driver):
         if 0 <= second < len(self.inserted):
             self.inserted[second] += self.insert_batch
         if now_ns < self.end_ns:
-            self._writes.refill()
+            self._writes.refill_inserts()
+
+    def follow_upsert(self, now_ns: int) -> None:
+        """Use the time after an answer to make the next body."""
+        if now_ns < self.end_ns:
+            self._writes.refill_upserts()
 
     def protocol(self, index: int) -> Protocol:
         return _Connection(
@@ -136,14 +141,17 @@ class ChromaLoad(Driver):
         )
 
     def results(self, end_ns: int) -> Dict[str, Any]:
-        if _INSERT not in self.batches:
-            return {"totals": {"vectors_inserted": 0}}
-        seconds = self.inserted[: max(0, -(-(end_ns - self.start_ns) // _SECOND_NS))]
-        return {
-            "sums": {"vectors_inserted": {"unit": "vector", "per_second": seconds}},
-            "totals": {"vectors_inserted": self.inserted_in_all},
-            "metrics": {"inserts_made_late": {"value": self._writes.made_late, "unit": "request", "merge": "sum"}},
+        late = {_INSERT: self._writes.inserts_made_late, _UPSERT: self._writes.upserts_made_late}
+        metrics = {
+            f"{name}s_made_late": {"value": number, "unit": "request", "merge": "sum"}
+            for name, number in late.items()
+            if name in self.batches
         }
+        found: Dict[str, Any] = {"totals": {"vectors_inserted": self.inserted_in_all}, "metrics": metrics}
+        if _INSERT in self.batches:
+            seconds = self.inserted[: max(0, -(-(end_ns - self.start_ns) // _SECOND_NS))]
+            found["sums"] = {"vectors_inserted": {"unit": "vector", "per_second": seconds}}
+        return found
 
     def metrics(self, ok: Mapping[str, int], notes: Mapping[str, int]) -> Dict[str, Dict[str, Any]]:
         return recall_metrics(notes)
@@ -226,7 +234,9 @@ class _Reading(Later):
                 return outcome
             return Outcome(note=recall_note(found["ids"], self._exact, self._driver.k))
         _, failure = body_of(self._arrival)
-        if failure is None and self._operation == _INSERT:
+        if self._operation == _UPSERT:
+            self._driver.follow_upsert(self._arrival.stamps[-1])
+        elif failure is None:
             self._driver.count_inserted(self._arrival.stamps[-1])
         return failure
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 from aifactory_bench.node.contract import Context, PrepareError
 from aifactory_bench.node.endpoint import Endpoint
@@ -134,9 +134,14 @@ def _write(api: Api, collection: Collection, vectors: Vectors, own: range, writi
         "vectors_written": len(own),
         "vectors_per_s": len(own) / sum(took),
         "batch": batch,
-        "batch_p50_s": took[len(took) // 2],
-        "batch_p99_s": took[min(len(took) - 1, round(0.99 * len(took)))],
+        "batch_p50_s": nearest_rank(took, 50),
+        "batch_p99_s": nearest_rank(took, 99),
     }
+
+
+def nearest_rank(ordered: Sequence[float], percent: int) -> float:
+    """Return a percentile of numbers in order: the smallest that so many of them do not exceed."""
+    return ordered[max(0, -(-percent * len(ordered) // 100) - 1)]
 
 
 def _settle(api: Api, collection: Collection, vectors: Vectors, own: range, k: int) -> Dict[str, Any]:

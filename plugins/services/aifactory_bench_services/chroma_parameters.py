@@ -35,7 +35,9 @@ class ChromaData:
     file: str | None = field(default=None, validator=_check_file)
     """Vectors of your own, on the client's node: `.npy`, `.fvecs`, or HDF5 as ann-benchmarks has it. None: seeded ones."""
     queries_file: str | None = field(default=None, validator=_check_file)
-    """What is searched for. None: what the HDF5 file has, or else the last `queries` vectors of `file`, not stored then."""
+    """What is searched for: its first `queries` vectors, of HDF5 those of `test`. None: of HDF5 the first ones of `test` in
+    `file` itself; of other files those that follow the first `vectors`, or its last ones where it has not so many. Queries
+    are not stored."""
     queries: int = field(default=200, validator=[validators.ge(1), validators.le(10_000)])
     """Different searches; each generator asks them in an order of its own, again and again."""
     k: int = field(default=10, validator=[validators.ge(1), validators.le(1000)])

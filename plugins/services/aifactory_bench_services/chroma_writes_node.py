@@ -13,7 +13,7 @@ from .chroma_data_node import Data, fresh
 from .vectors_node import Vectors
 
 _AHEAD = 64
-"""Bodies that are ready at the start."""
+"""Bodies of each kind that are ready at the start."""
 _NUMBERS_AHEAD = 2_000_000
 """Of all vectors in them: about 0.2 s of work."""
 
@@ -45,25 +45,34 @@ class Writes:
         self._ahead = max(2, min(_AHEAD, _NUMBERS_AHEAD // (self._size * data.vectors.dimension)))
         weights = parameters["operations"]
         self._inserts: Deque[bytes] = deque(self._insert() for _ in range(self._ahead if weights.get("insert") else 0))
-        self._upserts = [self._upsert() for _ in range(self._ahead if weights.get("upsert") else 0)]
-        self.made_late = 0
-        """Bodies of inserts that were made when they were wanted."""
+        self._upserts: Deque[bytes] = deque(self._upsert() for _ in range(self._ahead if weights.get("upsert") else 0))
+        self.inserts_made_late = 0
+        """Bodies that were made when they were wanted."""
+        self.upserts_made_late = 0
 
     def insert(self) -> bytes:
         """Return vectors that are not there yet."""
         if self._inserts:
             return self._inserts.popleft()
-        self.made_late += 1
+        self.inserts_made_late += 1
         return self._insert()
 
     def upsert(self) -> bytes:
-        """Return vectors that are there, as they are."""
-        return self._random.choice(self._upserts)
+        """Return vectors that are there, as they are; others each time, so that not a few hot ones are written."""
+        if self._upserts:
+            return self._upserts.popleft()
+        self.upserts_made_late += 1
+        return self._upsert()
 
-    def refill(self) -> None:
+    def refill_inserts(self) -> None:
         """Make a body ahead, unless there are enough."""
         if len(self._inserts) < self._ahead:
             self._inserts.append(self._insert())
+
+    def refill_upserts(self) -> None:
+        """Make a body ahead, unless there are enough."""
+        if len(self._upserts) < self._ahead:
+            self._upserts.append(self._upsert())
 
     def _insert(self) -> bytes:
         values = array("f")

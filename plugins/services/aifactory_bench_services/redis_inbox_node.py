@@ -17,6 +17,10 @@ GONE = "the server closed the connection"
 _TIMEOUT_S = 10.0
 _LEAVE_S = 1.0
 _BLOCK_MS = 1000
+_NODE_ENTRIES = 100
+"""Of a stream, as Redis has it where nobody says otherwise."""
+_NODE_ENTRIES_BY_BYTES = 4096
+"""At most, of nodes that are bound by their size alone."""
 _SO_TIMESTAMPING = 37
 _RX_SOFTWARE = 1 << 3 | 1 << 4
 """SOF_TIMESTAMPING_RX_SOFTWARE and SOF_TIMESTAMPING_SOFTWARE: the kernel stamps what arrives, and tells."""
@@ -147,8 +151,10 @@ class Consumer(Inbox):
 GROUP = "readers"
 
 
-def make_streams(address: Tuple[str, int], secret: str, streams: "Sequence[str]") -> None:
+def make_streams(address: Tuple[str, int], secret: str, streams: "Sequence[str]") -> int:
     """Begin streams anew, each with a group that reads what is added from now on.
+
+    Returns how many entries more than `MAXLEN ~` asks for a stream may keep: it drops whole nodes.
 
     Raises:
         OSError, ErrorReply, RespError: the server is not there, or refuses.
@@ -157,6 +163,11 @@ def make_streams(address: Tuple[str, int], secret: str, streams: "Sequence[str]"
         for stream in streams:
             client.ask("UNLINK", stream)
             client.ask("XGROUP", "CREATE", stream, GROUP, "$", "MKSTREAM")
+        try:
+            said = client.ask("CONFIG", "GET", "stream-node-max-entries")
+        except ErrorReply:
+            return _NODE_ENTRIES  # many that run for others do not let anybody ask
+    return (int(said[1]) or _NODE_ENTRIES_BY_BYTES) if said else _NODE_ENTRIES
 
 
 def remove_streams(address: Tuple[str, int], secret: str, streams: "Sequence[str]") -> None:

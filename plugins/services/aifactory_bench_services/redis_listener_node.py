@@ -7,6 +7,7 @@ wait for reading. It ends when the worker closes its end of the pipe, and so wit
 import contextlib
 import gc
 import json
+import mmap
 import os
 import select
 import signal
@@ -83,6 +84,8 @@ class Listener:
         Raises:
             OSError: it did not get ready in time, or its server refused; the text says how.
         """
+        self.told = memoryview(mmap.mmap(-1, 16)).cast("q")
+        """What is known at any time, in memory that both processes see: messages received, and connections lost."""
         reader, child_writer = os.pipe()
         child_reader, self._writer = os.pipe()
         self._reader = reader
@@ -98,7 +101,7 @@ class Listener:
                     if fd > 2 and fd not in keep:
                         with contextlib.suppress(OSError):  # the one that listed them
                             os.close(fd)
-                status = _listen(parent, inboxes, Tape(start_ns, end_ns), child_reader, child_writer)
+                status = _listen(parent, inboxes, Tape(start_ns, end_ns), self.told, child_reader, child_writer)
             finally:
                 os._exit(status)
         os.close(child_reader)
@@ -142,7 +145,7 @@ class Listener:
         os.waitpid(self._pid, 0)
 
 
-def _listen(parent: int, inboxes: "Sequence[Inbox]", tape: Tape, reader: int, writer: int) -> int:
+def _listen(parent: int, inboxes: "Sequence[Inbox]", tape: Tape, told: "memoryview[int]", reader: int, writer: int) -> int:
     """Be the process; returns its exit status."""
     _end_with(parent)
     try:
@@ -155,7 +158,7 @@ def _listen(parent: int, inboxes: "Sequence[Inbox]", tape: Tape, reader: int, wr
     gc.freeze()
     gc.disable()
     begun_ns, cpu_ns = time.monotonic_ns(), time.process_time_ns()
-    lost = _Loop(inboxes, tape, reader).run()
+    lost = _Loop(inboxes, tape, told, reader).run()
     if lost is None:
         return 0  # the worker has gone
     span_ns = max(1, time.monotonic_ns() - begun_ns)
@@ -184,8 +187,8 @@ def _end_with(parent: int) -> None:
 class _Loop:
     """Reads all inboxes until the worker says how many messages there are to be, and these are there."""
 
-    def __init__(self, inboxes: "Sequence[Inbox]", tape: Tape, reader: int) -> None:
-        self._tape, self._reader = tape, reader
+    def __init__(self, inboxes: "Sequence[Inbox]", tape: Tape, told: "memoryview[int]", reader: int) -> None:
+        self._tape, self._told, self._reader = tape, told, reader
         self._by_fd = {inbox.fileno: inbox for inbox in inboxes}
         self._epoll = select.epoll()
         self._gone: "List[str]" = []
@@ -216,6 +219,7 @@ class _Loop:
                     continue
                 if stamps:
                     tape.add(stamps, now_ns, age_ns)
+                    self._told[0] = tape.received
                     heard_s = time.monotonic()
             if self._told_s is not None and self._all_there(heard_s):
                 return self._gone
@@ -238,3 +242,4 @@ class _Loop:
         self._epoll.unregister(fd)
         self._by_fd.pop(fd).close()
         self._gone.append(text or GONE)
+        self._told[1] = len(self._gone)

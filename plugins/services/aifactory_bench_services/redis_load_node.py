@@ -8,7 +8,7 @@ from typing import Any, Dict, Iterator, List, Mapping, NamedTuple, Optional, Seq
 
 from aifactory_bench.node.load import ALL, Batch, Driver, Outcome, Outcomes, Protocol, ProtocolError, RefusedError
 
-from .redis_cluster_node import owned
+from .redis_cluster_node import owned, owners
 from .redis_data_node import Sizes, value_of
 from .redis_keys_node import Popularity, numbers
 from .redis_resp_node import INCOMPLETE, ErrorReply, RespError, encode, parse
@@ -18,6 +18,7 @@ _TEMPLATE_BYTES = 32 << 20
 _ARRANGEMENTS = 16
 """Different orders of the same number of SETs in a batch, drawn once."""
 _MISS = Outcome(note="miss")
+_GONE = Outcome("reply:nil", "a key is not there that was written before the window")
 _STORED = b"+OK\r\n"
 _NIL = b"$-1\r\n"
 
@@ -33,7 +34,9 @@ class _Template(NamedTuple):
 class _Mix:
     """Draws batches: how many SETs by chance and weight, in an order by chance."""
 
-    def __init__(self, weights: Mapping[str, int], value: bytes, pipeline: int, expire_ms: int = 0) -> None:
+    def __init__(self, weights: Mapping[str, int], value: bytes, pipeline: int, expire_ms: int, forgets: bool) -> None:
+        self.miss = _MISS if forgets else _GONE
+        """How a GET of a key that is not there ends."""
         words, self.expire = (5, b"$2\r\nPX\r\n$%d\r\n%d\r\n" % (len(str(expire_ms)), expire_ms)) if expire_ms else (3, b"")
         self._get = self.ask = b"*2\r\n$3\r\nGET\r\n$16\r\nkey:%012d\r\n"
         self.head = b"*%d\r\n$3\r\nSET\r\n$16\r\nkey:%%012d\r\n" % words
@@ -42,6 +45,7 @@ class _Mix:
         self._hit = b"$%d\r\n%b\r\n" % (len(value), value)
         self.hit_head = b"$%d\r\n" % len(value)
         self.hit_bytes = len(self._hit)
+        self.value_bytes = len(value)
         self.set_share = weights.get("set", 0) / (weights.get("get", 0) + weights.get("set", 0))
         self.get, self.set = self._template([False]), self._template([True])
         """A batch of one, the hot path."""
@@ -180,7 +184,7 @@ class _Connection(Protocol):
                 outcomes.append(None)
                 at += len(_STORED)
             elif data.startswith(_NIL, at):
-                outcomes.append(_MISS)
+                outcomes.append(self._mix.miss)
                 at += len(_NIL)
             else:
                 reply, after = _parse(data, at)
@@ -188,9 +192,25 @@ class _Connection(Protocol):
                     self._needed = after - at
                     break
                 at = after
-                failed = isinstance(reply, ErrorReply)
-                outcomes.append(Outcome(f"reply:{reply.code}", str(reply)) if failed else None if reply is not None else _MISS)
+                outcomes.append(self._unusual(reply))
         return outcomes, at
+
+    def _unusual(self, reply: Any) -> Optional[Outcome]:
+        """Return how a request ended whose answer is none of those that come by the thousand.
+
+        A value of a size that this load never writes is somebody else's, and reading it is not what was to be measured.
+        """
+        if isinstance(reply, ErrorReply):
+            return Outcome(f"reply:{reply.code}", str(reply))
+        if reply is None:
+            return self._mix.miss
+        if isinstance(reply, bytes) and not self._may_be_read(len(reply)):
+            return Outcome("reply:size", f"a value of {len(reply)} bytes; this load writes none of that size")
+        return None
+
+    def _may_be_read(self, size: int) -> bool:
+        """Return whether this load writes values of a size."""
+        return size == self._mix.value_bytes
 
 
 class _Apart(_Connection):
@@ -226,6 +246,9 @@ class _Apart(_Connection):
         self._pending += count
         return b"".join(parts), batch
 
+    def _may_be_read(self, size: int) -> bool:
+        return size <= self._mix.value_bytes  # of several sizes it knows the largest
+
 
 def _parse(data: Union[bytes, bytearray], at: int) -> Tuple[Any, int]:
     try:
@@ -251,6 +274,7 @@ class RedisLoad(Driver):
         expire_ms: int = 0,
         writes: Optional[range] = None,
         cluster: bool = False,
+        forgets: bool = False,
     ) -> None:
         """Make a load.
 
@@ -265,6 +289,7 @@ class RedisLoad(Driver):
             expire_ms: how long a value lives that is written; 0: for ever.
             writes: keys that are written, drawn like all; None: every key may be.
             cluster: the servers are one cluster, and each is asked for its own keys only.
+            forgets: keys may go, by their time or for want of memory; else one that is not there is an error.
         """
         self.pipeline = pipeline
         self.read_bytes = min(max(4096, pipeline * (sizes.largest + 32)), 1 << 18)
@@ -272,8 +297,9 @@ class RedisLoad(Driver):
         self._secret = secret
         self._keys, self._sizes, self._popularity, self._cluster = keys, sizes, popularity, cluster
         self._writes = writes
+        self.aimed = cluster and len(self._addresses) > 1
         self._value = value_of(sizes.largest)
-        self._mix = _Mix(weights, self._value, pipeline, expire_ms)
+        self._mix = _Mix(weights, self._value, pipeline, expire_ms, forgets or expire_ms > 0)
         self.start(0)
 
     def addresses(self) -> Sequence[Tuple[str, int]]:
@@ -283,17 +309,23 @@ class RedisLoad(Driver):
         self._random = Random(seed)
         self._reads = self._drawn(range(self._keys))
         self._written = None if self._writes is None else self._drawn(self._writes)
+        self._aims = owners(self._popular(range(self._keys)), len(self._addresses))
         self._drawn_sizes = self._sizes.drawn(self._random)
         self._mix.start(self._random)
 
     def _drawn(self, within: range) -> "List[Iterator[int]]":
         """Return where each server's keys come from; servers that are not parts of a whole share one."""
+        servers = len(self._addresses)
         if not self._cluster:
-            return [numbers(self._popularity, self._random, within, self.part, self.parts)] * len(self._addresses)
-        return [
-            owned(numbers(self._popularity, self._random, within, self.part, self.parts), place, len(self._addresses))
-            for place in range(len(self._addresses))
-        ]
+            return [self._popular(within)] * servers
+        return [owned(self._popular(within), place, servers) for place in range(servers)]
+
+    def _popular(self, within: range) -> Iterator[int]:
+        return numbers(self._popularity, self._random, within, self.part, self.parts)
+
+    def aim(self) -> int:
+        """Draw a key, and say whose it is: how often each server is asked is then what its keys are asked for."""
+        return next(self._aims)
 
     def protocol(self, index: int) -> Protocol:
         reads = self._reads[index]

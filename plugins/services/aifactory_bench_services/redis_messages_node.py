@@ -2,6 +2,9 @@
 
 The load core sends, closed or open loop. A process beside every worker receives (`redis_listener_node`). Every worker has
 channels and streams of its own, so that sender and receiver of a message are on one host, whose clock stamps both ends.
+
+A message that was sent well and is lost is an error: that of the request whose answer shows the loss. A rate of messages that
+nobody got is no result, and only errors are judged. What is lost after the last answer is in the metric `lost` alone.
 """
 
 import contextlib
@@ -23,6 +26,8 @@ from .redis_resp_node import INCOMPLETE, Client, ErrorReply, RespError, encode, 
 __all__ = ["counters", "driver", "prepare", "probe"]
 
 _TIMEOUT_S = 10.0
+_DROPPED = Outcome("lost", "the stream was full of entries that no consumer had read, and dropped one of them")
+_RECEIVER_GONE = Outcome("receiver_gone", "the server had closed the connection of a consumer")
 
 
 def prepare(context: Context) -> "Dict[str, Any]":
@@ -137,8 +142,12 @@ class Messages(Driver):
         """Return the request that sends a message: its size, and what comes after the stamp, for which stands `%020d`."""
 
     @abstractmethod
-    def receipts(self, reply: Any) -> int:
-        """Return by how many receivers a message is to be read whose sending was answered so."""
+    def receipts(self) -> int:
+        """Return by how many receivers a message is to be read."""
+
+    @abstractmethod
+    def loss(self, reply: Any, listener: Listener) -> Optional[Outcome]:
+        """Return the error that the answer to a message shows: it, or one in its stead, will not be read by all."""
 
     # the load core's side
 
@@ -166,8 +175,8 @@ class Messages(Driver):
         if isinstance(reply, ErrorReply):
             return Outcome(f"reply:{reply.code}", str(reply))
         self.accepted += 1
-        self.expected += self.receipts(reply)
-        return None
+        self.expected += self.receipts()
+        return self.loss(reply, self._listener) if self._listener is not None else None
 
     def results(self, end_ns: int) -> "Dict[str, Any]":
         if self._listener is None:
@@ -177,14 +186,15 @@ class Messages(Driver):
         receivers = len(self.inboxes(self.names()))
         waiting = report["waiting"][: max(0, -(-(end_ns - self.start_ns) // 1_000_000_000))]
         metrics = {
-            # A message that was lost on its way to the server with a broken connection is an error, and not in here.
+            # Receipts. A message that was lost on its way to the server with a broken connection is an error, and not in here.
             "lost": {"value": max(0, self.expected - report["received"]), "unit": "message"},
             "unexpected": {"value": max(0, report["received"] - self.expected), "unit": "message"},
             "receivers": {"value": receivers, "unit": "connection"},
             "receivers_gone": {"value": len(report["gone"]), "unit": "connection"},
             "receiver_cpu_share": {"value": report["cpu_share"], "unit": "core", "merge": "max"},
-            "backlog_max": {"value": max(waiting, default=0), "unit": "message"},
-            "backlog_end": {"value": waiting[-1] if waiting else 0, "unit": "message"},
+            # The most of each worker, in whichever second, added up: together they had no more than that.
+            "backlog_at_most": {"value": max(waiting, default=0), "unit": "message", "merge": "sum"},
+            "backlog_end": {"value": waiting[-1] if waiting else 0, "unit": "message", "merge": "sum"},
         }
         return {
             "distributions": {
@@ -215,9 +225,16 @@ class PubSub(Messages):
     def request(self, name: str, size: int, filling: bytes) -> bytes:
         return encode("PUBLISH", name).replace(b"*2", b"*3", 1) + b"$%d\r\n%%020d%b\r\n" % (size, filling)
 
-    def receipts(self, reply: Any) -> int:
+    def receipts(self) -> int:
         """All subscribers of the channel are to read it, also those that the server did not send it to."""
         return int(self.parameters["subscribers"])
+
+    def loss(self, reply: Any, listener: Listener) -> Optional[Outcome]:
+        """The server says how many subscribers it had for this very message."""
+        wanted = self.receipts()
+        if isinstance(reply, int) and reply < wanted:
+            return Outcome("lost", f"the server sent it to {reply} of {wanted} subscribers")
+        return None
 
 
 class Streams(Messages):
@@ -237,11 +254,25 @@ class Streams(Messages):
         head = encode("XADD", name, "MAXLEN", "~", int(self.parameters["max_length"]), "*", "m").replace(b"*7", b"*8", 1)
         return head + b"$%d\r\n%%020d%b\r\n" % (size, filling)
 
-    def receipts(self, reply: Any) -> int:
+    def receipts(self) -> int:
         return 1
 
+    def loss(self, reply: Any, listener: Listener) -> Optional[Outcome]:
+        """An entry beyond what streams can hold unread has pushed out another one, which is the one that is lost."""
+        received, gone = listener.told
+        if gone:
+            return _RECEIVER_GONE
+        if self.accepted - received - self._room > self._dropped:
+            self._dropped += 1
+            return _DROPPED
+        return None
+
     def start(self, seed: int) -> None:
-        make_streams(self.address, self.secret, self.names())
+        names, consumers = self.names(), int(self.parameters["consumers"])
+        a_node = make_streams(self.address, self.secret, names)
+        # Unread entries at most: those that a stream keeps, and those on their way to its consumers.
+        self._room = len(names) * (int(self.parameters["max_length"]) + a_node + consumers * int(self.parameters["read_count"]))
+        self._dropped = 0
         super().start(seed)
 
     def more(self, report: "Dict[str, Any]") -> "Dict[str, Any]":

@@ -176,4 +176,5 @@ def driver(context: Context) -> "RedisLoad":
         expire_ms=expire_ms_of(parameters),
         writes=own_range(context) if parameters.get("write_ranges") == "disjoint" else None,
         cluster=is_cluster(context),
+        forgets=context.service_parameters.get("main", {}).get("max_memory_bytes") is not None,
     )

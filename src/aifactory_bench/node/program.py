@@ -36,7 +36,10 @@ def find(name: str, environment: Mapping[str, str], node_module: Callable[[], Op
         locate = getattr(node_module(), "locate", None)
         found = locate(name) if locate is not None else None
     if found is None:
-        looked = f"not on PATH ({path})" if os.sep not in name else "no such executable file"
+        looked = "not on PATH, which the job's log tells" if os.sep not in name else "no such executable file"
+        if os.sep not in name:
+            # Told here once: the text of an end is repeated by every job that waits for this one.
+            print(f"{name}: not on PATH ({path})", file=sys.stderr, flush=True)
         raise Ending(
             "failed",
             f"the program {name!r} was not found on {socket.gethostname()}: {looked}; "

@@ -11,6 +11,9 @@ from .problems import Path, Problems, shown, suggestion
 Section = Literal["services", "clients"]
 RESERVED = "all"
 """No job is called so: `stop/all` ends every job."""
+_LIKE_A_KIND = 0.75
+"""More than for other words: kinds that end alike, in -load, are not near for that."""
+_NO_PLUGIN = "for another one install its plugin, or name its file with --plugin"
 _OF_A_JOB = ("image", "resources", "replicas", "environment", "parameters", "staging")
 
 
@@ -77,7 +80,8 @@ def _job_class(section: Section, kind: Any, path: Path, registry: Kinds, problem
         belongs = "clients" if section == "services" else "services"
         problems.add(where, f"{kind} belongs under {belongs}; known here: {_known(ours)}")
     else:
-        problems.add(where, f"unknown kind {shown(kind)}{suggestion(kind, ours)}; known: {_known(ours)}")
+        near = suggestion(kind, ours, _LIKE_A_KIND)
+        problems.add(where, f"unknown kind {shown(kind)}{near}; known: {_known(ours)}; {_NO_PLUGIN}")
     return None
 
 

@@ -76,9 +76,9 @@ def shown(value: Any) -> str:
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
 
-def suggestion(word: str, known: Iterable[str]) -> str:
-    """Return `; did you mean X?` or nothing."""
-    near = difflib.get_close_matches(word[:80], list(known), n=1, cutoff=0.6)
+def suggestion(word: str, known: Iterable[str], likeness: float = 0.6) -> str:
+    """Return `; did you mean X?` or nothing; likeness: from 0, for whatever there is, to 1, for the word itself."""
+    near = difflib.get_close_matches(word[:80], list(known), n=1, cutoff=likeness)
     return f"; did you mean {near[0]}?" if near else ""
 
 

@@ -30,7 +30,7 @@ def node_imports(module: str, path: Path, source: bytes) -> "list[str]":
     siblings = []
     for statement in _import_statements(tree):
         for name, written in _imported(statement, package, path):
-            if _is_sibling(name, package):
+            if _is_sibling(name, package) or (not package and _is_beside(name, path)):
                 siblings.append(name)
             elif not _is_on_node(name):
                 raise _refused(module, path, statement.lineno, written)
@@ -85,9 +85,14 @@ def _is_sibling(name: str, package: str) -> bool:
     return bool(package) and parent == package and last.endswith("_node")
 
 
+def _is_beside(name: str, path: Path) -> bool:
+    """Whether a module without a package, as those of a loose file, has this one in its own folder."""
+    return "." not in name and name.endswith("_node") and path.with_name(f"{name}.py").is_file()
+
+
 def _refused(module: str, path: Path, line: int, written: str) -> PluginError:
     return PluginError(
         f"{path}:{line}: node module {module}: `{written}` is not there on a node",
         f"a node module may import the standard library of Python 3.9, {_CORE_NODE}, and modules of its own package "
-        f"whose name ends in `_node`",
+        f"(of a loose file: beside it) whose name ends in `_node`",
     )

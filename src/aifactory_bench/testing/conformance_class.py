@@ -102,8 +102,8 @@ def _units(cls: type[Any]) -> Iterator[str]:
             if not name.endswith(suffix):
                 yield f"{cls.__qualname__}.{name} is a {unit.__name__}: call it {bare}{suffix}; a recipe then says `{bare}`"
         elif found and type_ in (int, float):
-            unit = _UNITS.get(found["unit"], SizeBytes)
-            better = f"{bare}{QUANTITIES[unit].suffix}: {unit.__name__}"
+            meant = _UNITS.get(found["unit"], SizeBytes)
+            better = f"{bare}{QUANTITIES[meant].suffix}: {meant.__name__}"
             yield f"{cls.__qualname__}.{name} is a bare number: write `{better}`; a recipe then says `{bare}`"
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from aifactory_bench.node.load import Histogram
 from aifactory_bench_services import chroma_load_node
 from aifactory_bench_services.chroma_api_node import Api
 from aifactory_bench_services.chroma_data_node import data_of
+from aifactory_bench_services.chroma_fill_node import nearest_rank
 
 SECRET = "throw-away"
 
@@ -91,6 +93,29 @@ def test_upserts_change_nothing(chroma, measure, operations):
     assert set(measurement.latency) == {"all", "query", "upsert"}
     assert chroma_load_node.counters(server.endpoint, SECRET) == {"vectors_inserted": 600}
     assert measurement.metrics["recall_at_k"]["value"] > 0.99
+    assert measurement.metrics["upserts_made_late"]["value"] <= measurement.counts.ok
+
+
+def test_upserts_go_on_to_other_vectors(chroma, measure, operations, monkeypatch):
+    """Not only to those of the bodies that are made ahead: a small hot set would be another load."""
+    monkeypatch.setattr("aifactory_bench_services.chroma_writes_node._AHEAD", 4)
+    # Here the driver is asked as a worker would: what that sends is seen by its server alone.
+    _, _, context = measure(chroma(), {"concurrency": 1, "duration_s": 0.2}, operations=operations(upsert=1), insert_batch=5)
+    driver = chroma_load_node.driver(context)
+    driver.start_ns, driver.end_ns = 0, 10**9
+    driver.start(1)
+    ids = Counter()
+    for number in range(200):
+        _, body, _ = driver.next_request()
+        ids.update(json.loads(body)["ids"])
+        if number % 2 == 0:
+            driver.follow_upsert(0)
+    assert len(ids) > 400
+    assert max(ids.values()) < 15
+    assert driver.results(10**9)["metrics"]["upserts_made_late"]["value"] == 200 - 4 - 100
+    driver.follow_upsert(10**9)  # after the window nothing more is made
+    driver.next_request()
+    assert driver.results(10**9)["metrics"]["upserts_made_late"]["value"] == 200 - 4 - 100 + 1
 
 
 def test_a_filter_finds_in_its_class_alone(chroma, measure, operations):
@@ -134,6 +159,21 @@ def test_vectors_of_a_file(chroma, measure, operations, tmp_path):
     assert measurement.errors == {}
     assert (prepared["vectors"], prepared["dimension"]) == (200, 9)
     assert measurement.metrics["recall_at_k"]["value"] > 0.99
+
+
+@pytest.mark.parametrize(
+    ("count", "p50", "p99"), [(1, 1, 1), (2, 1, 2), (3, 2, 3), (50, 25, 50), (100, 50, 99), (101, 51, 100), (200, 100, 198)]
+)
+def test_times_of_batches_are_by_nearest_rank(count, p50, p99):
+    """Of two batches the median is the faster one."""
+    ordered = list(range(1, count + 1))
+    assert (nearest_rank(ordered, 50), nearest_rank(ordered, 99)) == (p50, p99)
+
+
+def test_times_of_two_batches(chroma, measure):
+    prepared, *_ = measure(chroma(), {"concurrency": 1, "duration_s": 0.2}, vectors=600, batch=590)
+    assert prepared["batch_p50_s"] < prepared["batch_p99_s"]
+    assert prepared["batch_p50_s"] + prepared["batch_p99_s"] == pytest.approx(600 / prepared["vectors_per_s"])
 
 
 def test_a_batch_that_the_server_does_not_take(chroma, measure):

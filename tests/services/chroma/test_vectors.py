@@ -4,14 +4,17 @@ import hashlib
 import json
 import struct
 import subprocess
+import sys
 from array import array
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from aifactory_bench_services import chroma_data_node
 from aifactory_bench_services.vectors_exact_node import TooMuchError, nearest, remembered
 from aifactory_bench_services.vectors_file_node import FileError, read_vectors
 from aifactory_bench_services.vectors_node import Clusters, Vectors, fifth_percentile, finite, hits, text_of
@@ -217,6 +220,57 @@ def test_hdf5_needs_its_package(tmp_path):
     """This Python has none, and that is said."""
     with pytest.raises(FileError, match="needs h5py"):
         read_vectors(str(tmp_path / "a.hdf5"), 10)
+
+
+def of_file(path, *, vectors, queries, queries_file=None):
+    """Return the rows that are stored and those that are searched for."""
+    what = {"file": str(path), "queries_file": queries_file and str(queries_file), "vectors": vectors, "queries": queries}
+    return tuple(rows(found)[:, 0].astype(int).tolist() for found in chroma_data_node._from_file(what))
+
+
+def numbered(count, first=0):
+    return np.repeat(np.arange(first, first + count, dtype=np.float32)[:, None], 3, axis=1)
+
+
+@pytest.mark.parametrize(
+    ("count", "stored", "asked"),
+    [
+        (100, range(20), range(20, 25)),  # those that follow what is stored, not the file's last ones
+        (25, range(20), range(20, 25)),
+        (12, range(7), range(7, 12)),
+    ],
+)
+def test_queries_out_of_the_same_file(tmp_path, count, stored, asked):
+    np.save(tmp_path / "a.npy", numbered(count))
+    assert of_file(tmp_path / "a.npy", vectors=20, queries=5) == (list(stored), list(asked))
+
+
+def test_queries_out_of_another_file(tmp_path):
+    """Its first ones; all of the first file may be stored then."""
+    np.save(tmp_path / "a.npy", numbered(20))
+    np.save(tmp_path / "b.npy", numbered(10, 500))
+    found = of_file(tmp_path / "a.npy", vectors=20, queries=5, queries_file=tmp_path / "b.npy")
+    assert found == (list(range(20)), list(range(500, 505)))
+
+
+def test_queries_of_hdf5_are_its_own(tmp_path, monkeypatch):
+    """The first ones of `test`, of the file with the vectors and of one with queries; `train` alone is stored."""
+
+    class File(dict):
+        def __init__(self, path, _mode):
+            first = 0 if path.endswith("a.hdf5") else 2000
+            super().__init__(train=numbered(100, first), test=numbered(30, first + 1000))
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_error):
+            pass
+
+    monkeypatch.setitem(sys.modules, "h5py", SimpleNamespace(File=File))
+    a, b = tmp_path / "a.hdf5", tmp_path / "b.h5"
+    assert of_file(a, vectors=20, queries=5) == (list(range(20)), list(range(1000, 1005)))
+    assert of_file(a, vectors=20, queries=5, queries_file=b) == (list(range(20)), list(range(3000, 3005)))
 
 
 def test_finite():

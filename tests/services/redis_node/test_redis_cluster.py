@@ -116,9 +116,12 @@ def test_in_open_loop_a_server_is_asked_as_often_as_its_keys_are(
     before = [redis_node.counters(server.endpoint, server.secret)["keyspace_hits"] for server in cluster]
     result = drive(context)
     assert (result.errors, result.counts.ok) == ({}, 1000)
-    asked = [redis_node.counters(server.endpoint, server.secret)["keyspace_hits"] - had for server, had in zip(cluster, before)]
+    asked = [
+        redis_node.counters(server.endpoint, server.secret)["keyspace_hits"] - had
+        for server, had in zip(cluster, before, strict=True)
+    ]
     assert sum(asked) == 1000
     weights = [sum(1 / (number + 1) for number in range(300) if owner_of(number, 3) == place) for place in range(3)]
     assert max(weights) > 1.2 * min(weights)
-    for found, weight in zip(asked, weights):
+    for found, weight in zip(asked, weights, strict=True):
         assert found / 1000 == pytest.approx(weight / sum(weights), abs=0.05)

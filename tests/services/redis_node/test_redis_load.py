@@ -27,24 +27,56 @@ def test_a_mix_has_results_of_each_operation(server: Any, context_of: Any, pipel
 
 @pytest.mark.parametrize("pipeline", [1, 16])
 def test_a_key_that_is_not_there_is_a_miss(server: Any, context_of: Any, pipeline: int, drive: Any) -> None:
-    """It ended well, but it is no hit."""
+    """Where keys may go by themselves it ended well, but it is no hit; else somebody has taken them away."""
     redis_node.prepare(context_of(server))
     for number in range(250):
         server.ask("DEL", key_of(number))
-    result = drive(context_of(server, pipeline=pipeline, operations={"get": 1, "set": 0}))
+    evicts = {"max_memory_bytes": 1 << 30}
+    result = drive(context_of(server, pipeline=pipeline, operations={"get": 1, "set": 0}, service=evicts))
     hits, misses = (result.metrics[name]["value"] for name in ("hits", "misses"))
     assert hits + misses == result.counts.ok
     assert misses / result.counts.ok == pytest.approx(0.5, abs=0.2)
+    result = drive(context_of(server, pipeline=pipeline, operations={"get": 1, "set": 0}))
+    assert result.errors == {"reply:nil": result.counts.error}
+    assert result.counts.error / (result.counts.ok + result.counts.error) == pytest.approx(0.5, abs=0.2)
+    assert result.provenance["error_texts"]["reply:nil"] == "a key is not there that was written before the window"
 
 
-@pytest.mark.parametrize("value", [b"y" * 20, b"other size", b"", b"x\r\n$20\r\n+OK\r\n-ERR\r\n"])
+@pytest.mark.parametrize("value", [b"y" * 20, b"x\r\n$20\r\n+OK\r\n-ERR \r\n"])
 def test_values_that_others_wrote_are_hits(server: Any, context_of: Any, value: bytes, drive: Any) -> None:
-    """Whatever is in them."""
+    """Whatever is in them, if there is as much of it."""
     for number in range(500):
         server.ask("SET", key_of(number), value)
     result = drive(context_of(server, pipeline=4, operations={"get": 1, "set": 0}))
     assert result.errors == {}
     assert result.metrics["hits"]["value"] == result.counts.ok > 0
+
+
+@pytest.mark.parametrize("pipeline", [1, 4])
+@pytest.mark.parametrize("value", [b"other size", b"", b"z" * 21, b"z" * 65536])
+def test_values_of_another_size_are_errors(server: Any, context_of: Any, value: bytes, pipeline: int, drive: Any) -> None:
+    """What another client wrote to the same keys: to read it is not what was to be measured, so there is no latency of it."""
+    context = context_of(server, pipeline=pipeline, operations={"get": 1, "set": 0})
+    redis_node.prepare(context)
+    for number in range(250):
+        server.ask("SET", key_of(number), value)
+    result = drive(context)
+    assert result.errors == {"reply:size": result.counts.error}
+    assert result.counts.error / (result.counts.ok + result.counts.error) == pytest.approx(0.5, abs=0.2)
+    assert result.metrics["hits"]["value"] == result.counts.ok == Histogram.from_json(result.latency["get"]["send"]).count
+    text = f"a value of {len(value)} bytes; this load writes none of that size"
+    assert result.provenance["error_texts"]["reply:size"] == text
+
+
+def test_of_several_sizes_a_larger_one_is_an_error(server: Any, context_of: Any, drive: Any) -> None:
+    """Smaller ones may be this load's own."""
+    sizes = {"value_range": {"least_bytes": 5, "most_bytes": 40}}
+    context = context_of(server, operations={"get": 1, "set": 0}, only=sizes)
+    redis_node.prepare(context)
+    assert drive(context).errors == {}
+    for number in range(500):
+        server.ask("SET", key_of(number), b"z" * 41)
+    assert drive(context).errors.keys() == {"reply:size"}
 
 
 def test_error_replies_are_errors(server: Any, context_of: Any, drive: Any) -> None:

@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from itertools import pairwise
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -14,12 +14,31 @@ from hypothesis import strategies as st
 
 from aifactory_bench.node.contract import PrepareError
 from aifactory_bench.node.load import Histogram
+from aifactory_bench.node.load.own import add_results
+from aifactory_bench.node.measurement import Measurement, to_json
+from aifactory_bench.plan import PlannedPoint
+from aifactory_bench.results.merge import merge
+from aifactory_bench.results.validity import judge
 from aifactory_bench_services import redis_messages_node
 from aifactory_bench_services.redis_inbox_node import Consumer, Subscriber
 from aifactory_bench_services.redis_listener_node import Listener, Tape
 from aifactory_bench_services.redis_resp_node import encode
 
 PUBSUB = {"channels": 2, "subscribers": 3, "message_size_bytes": 100, "pipeline": 1}
+
+
+@pytest.fixture
+def judged() -> Any:
+    """Returns a function: measurement -> code of each reason and what it makes of the result."""
+    point = PlannedPoint("p0000-r1", 0, 1, {}, "load", "messages", "t", 1, None, "closed", {}, {}, {}, ("s",))
+
+    def judge_it(measurement: Any) -> dict[str, str]:
+        _, reasons, _ = judge(merge(point, [to_json(measurement)]), {})
+        return {reason.code: reason.verdict for reason in reasons}
+
+    return judge_it
+
+
 STREAM = {
     "channels": 2,
     "consumers": 2,
@@ -84,16 +103,59 @@ def test_every_entry_is_read_once_and_acknowledged(
     assert server.ask("DBSIZE") == 0
 
 
-def test_a_stream_that_drops_entries_loses_them(server: Any, context_of: Any, drive: Any) -> None:
-    """A consumer that is slower than the producers, and a stream that keeps less than it is behind."""
+@pytest.mark.parametrize("node_entries", ["100", "1000", None])
+def test_a_stream_that_drops_entries_loses_them(
+    server: Any, context_of: Any, drive: Any, node_entries: "str | None", judged: Any
+) -> None:
+    """A consumer that is slower than the producers, and a stream that keeps less than it is behind: that is no valid result.
+
+    Each entry that is dropped is an error of the one that took its place, but for what may still be there; also of a server
+    with larger nodes than others, and of one that does not tell.
+    """
+    if node_entries is None:
+        server.ask("ACL", "SETUSER", "default", "-config")
+    else:
+        server.ask("CONFIG", "SET", "stream-node-max-entries", node_entries)
     only = {**STREAM, "channels": 1, "consumers": 1, "read_count": 1, "max_length": 1, "pipeline": 500}
     result = drive(context_of(server, kind="redis-stream", only=only, concurrency=4))
-    assert result.metrics["lost"]["value"] > 0
-    assert result.metrics["backlog_max"]["value"] > 0
+    lost, may_be_there = result.metrics["lost"]["value"], 1 + int(node_entries or 100) + 1
+    assert lost > 20 * may_be_there
+    assert result.errors.keys() == {"lost"}
+    warmup = result.phase_counts["warmup"]["error"]
+    assert lost - 2 * may_be_there <= result.errors["lost"] + warmup <= lost
+    assert result.counts.ok > 0
+    assert Histogram.from_json(result.latency["add"]["send"]).count == result.counts.ok
+    assert "dropped one of them" in result.provenance["error_texts"]["lost"]
+    assert judged(result)["error_share"] == "invalid"
 
 
-def test_a_subscriber_that_is_cut_off_loses_messages(server: Any, context_of: Any, drive: Any) -> None:
-    """They are counted, and so is the connection."""
+def test_a_stream_that_holds_what_is_not_read_loses_nothing(server: Any, context_of: Any, drive: Any) -> None:
+    """However far the consumers are behind."""
+    only = {**STREAM, "consumers": 1, "read_count": 1, "pipeline": 50}
+    result = drive(context_of(server, kind="redis-stream", only=only, concurrency=4))
+    assert result.metrics["lost"]["value"] == 0
+    assert result.errors == {}
+
+
+def test_a_consumer_that_is_gone_makes_errors(server: Any, context_of: Any, drive: Any, judged: Any) -> None:
+    """Also where another one reads on, and nothing but what it had is lost."""
+    asked = iter(range(1000))
+
+    def stop() -> None:
+        if next(asked) == 1:
+            ids = [
+                line.split()[0][3:] for line in server.ask("CLIENT", "LIST").decode().splitlines() if "cmd=xreadgroup" in line
+            ]
+            server.ask("CLIENT", "KILL", "ID", ids[0])
+
+    result = drive(context_of(server, kind="redis-stream", only=STREAM, duration_s=0.8, **OPEN), stop)
+    assert result.metrics["receivers_gone"]["value"] == 1
+    assert result.errors.keys() == {"receiver_gone"}
+    assert judged(result)["error_share"] == "invalid"
+
+
+def test_a_subscriber_that_is_cut_off_loses_messages(server: Any, context_of: Any, drive: Any, judged: Any) -> None:
+    """They are counted, and so is the connection; what is sent to nobody is an error, and no latency of it is kept."""
     asked = iter(range(1000))
 
     def stop() -> None:
@@ -101,9 +163,35 @@ def test_a_subscriber_that_is_cut_off_loses_messages(server: Any, context_of: An
             server.ask("CLIENT", "KILL", "TYPE", "pubsub")
 
     result = drive(context_of(server, kind="redis-pubsub", only=PUBSUB, concurrency=2, duration_s=0.8), stop)
-    assert result.errors == {}
+    assert result.errors == {"lost": result.counts.error}
     assert result.metrics["receivers_gone"]["value"] == 6
-    assert result.metrics["lost"]["value"] > 0
+    assert result.metrics["lost"]["value"] >= 3 * result.counts.error > 0
+    assert result.provenance["error_texts"]["lost"].endswith("of 3 subscribers")
+    assert Histogram.from_json(result.latency["publish"]["send"]).count == result.counts.ok
+    assert judged(result)["error_share"] == "invalid"
+
+
+def test_the_backlogs_of_workers_are_a_bound(server: Any, context_of: Any) -> None:
+    """Each has its own worst second, and nobody had all of these at once: their sum is called what it is."""
+
+    class Finished:
+        def __init__(self, waiting: list[int]) -> None:
+            empty = Histogram().to_json()
+            self.report = {"waiting": waiting, "received": 0, "gone": [], "cpu_share": 0.1, "delivery": empty, "age": empty}
+
+        def finish(self, expected: int) -> dict[str, Any]:
+            return {**self.report, "per_second": [0, 0]}
+
+    results = []
+    for waiting in ([7, 1], [2, 5]):
+        driver = redis_messages_node.driver(context_of(server, kind="redis-pubsub", only=PUBSUB))
+        driver.end_ns = 2 * SECOND_NS
+        driver._listener = cast("Any", Finished(waiting))
+        results.append(driver.results(2 * SECOND_NS))
+    measurement = Measurement(point="p", client="load", kind="redis-pubsub", rank=0, status="ok")
+    add_results(measurement, results)
+    assert measurement.metrics["backlog_at_most"]["value"] == 7 + 5
+    assert measurement.metrics["backlog_end"]["value"] == 1 + 5
 
 
 def test_error_replies_are_errors(server: Any, context_of: Any, drive: Any) -> None:
@@ -132,7 +220,8 @@ def test_a_server_that_is_killed(server: Any, context_of: Any, drive: Any, kind:
     result = drive(context_of(server, kind=kind, only=only, duration_s=1.2), stop)
     assert time.monotonic() - began < 6
     assert result.counts.ok > 0
-    assert set(result.errors) <= {"eof", "reset", "connect"}
+    # The receiver may see it before the sender has read its last answers.
+    assert set(result.errors) <= {"eof", "reset", "connect", "receiver_gone", "lost"}
     assert result.errors
 
 

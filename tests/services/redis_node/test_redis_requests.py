@@ -22,8 +22,8 @@ def connection(pipeline: int = 1, size: int = 5, keys: int = 10, sets: int = 1) 
 
 REPLIES = st.one_of(
     st.just((b"+OK\r\n", "")),
-    st.just((b"$-1\r\n", "miss")),
-    st.binary(max_size=12).map(lambda value: (b"$%d\r\n%b\r\n" % (len(value), value), "")),
+    st.just((b"$-1\r\n", "error")),
+    st.binary(max_size=12).map(lambda value: (b"$%d\r\n%b\r\n" % (len(value), value), "" if len(value) == 5 else "error")),
     st.just((b"$5\r\n" + value_of(5) + b"\r\n", "")),
     st.sampled_from([b"-ERR no\r\n", b"-WRONGPASS no\r\n", b"-nothing\r\n", b"-OOM\r\n"]).map(lambda line: (line, "error")),
     st.just((b":12\r\n", "")),
