@@ -256,6 +256,75 @@ def test_poisson_arrivals_may_vary_by_chance(make_point, make_document, codes_of
     assert codes_of(point, [late]) == {"rate_not_achieved": "invalid"}
 
 
+@pytest.mark.parametrize("skew_s", [0.0, 0.04, 0.09, 0.11, 0.3])
+@pytest.mark.parametrize("process", ["poisson", "constant"])
+def test_replicas_that_begin_apart_have_achieved_what_was_due(skew_s, process, make_point, make_document, codes_of):
+    """What was due is counted per second of the same window as what was achieved, not of the shorter one of all."""
+    point = make_point(ranks=2, offered_per_s=1000.0, process=process)
+    changes = {"seconds": 5.0, "rate": 500, "window_asked_s": 5.0, "process": process}
+    documents = [make_document(rank, start_s=rank * skew_s, **changes) for rank in range(2)]
+    assert codes_of(point, documents) == {}
+
+
+def test_what_was_due_is_of_the_seconds_that_count(make_point, make_document, codes_of):
+    """The second that lies outside of the intersection was a busy one, by chance: that makes the others no worse."""
+    point = make_point(ranks=2, offered_per_s=1000.0, process="poisson")
+    changes = {"seconds": 5.0, "rate": 500, "window_asked_s": 5.0, "process": "poisson"}
+    documents = [make_document(rank, start_s=rank * 0.2, **changes) for rank in range(2)]
+    for document, busy in zip(documents, (0, 4), strict=True):
+        for part in document["slices"]:
+            part["ok"] = 600 if part["second"] == busy else 475
+    assert codes_of(point, documents) == {}
+
+
+@pytest.mark.parametrize("where", ["slices", "counts"])
+def test_what_replicas_that_begin_apart_never_sent_counts_against_them(where, make_point, make_document, codes_of):
+    """Whether it is told by the second or of the whole window alone, as tools do."""
+    point = make_point(ranks=2, offered_per_s=1000.0, process="poisson")
+    changes = {"seconds": 5.0, "rate": 500, "window_asked_s": 5.0, "process": "poisson"}
+    changes |= {"counts": Counts(ok=2400, skipped=100), "achieved_per_s": 480.0}
+    documents = [make_document(rank, start_s=rank * 0.2, **changes) for rank in range(2)]
+    for document in documents:
+        for part in document["slices"]:
+            part.update({"ok": 480, "skipped": 20} if where == "slices" else {"ok": 480})
+    assert codes_of(point, documents) == {"rate_not_achieved": "invalid"}
+
+
+@pytest.mark.parametrize(
+    ("told", "changes", "verdict"),
+    [
+        (9510, {}, None),
+        (9490, {}, "invalid"),
+        (5000, {}, "invalid"),
+        (5000, {"absent": {"counts.skipped": "it ends where its trace does"}}, None),
+        (5000, {"process": "gamma"}, None),
+        (10_600, {}, None),
+    ],
+)
+def test_a_tool_that_does_not_tell_of_its_backlog_is_caught(told, changes, verdict, make_point, make_document, codes_of):
+    """All that it sent went well, and it was fewer than chance makes of 10,000: five standard deviations are 500."""
+    changes = {"process": "poisson", **changes}
+    document = make_document(counts=Counts(ok=told), achieved_per_s=told / 10, **changes)
+    point = make_point(process=changes["process"])
+    assert codes_of(point, [document]) == ({"rate_not_achieved": verdict} if verdict else {})
+
+
+def test_a_shortfall_within_the_limit_is_no_backlog(make_point, make_document, codes_of):
+    """Of a million even 1 % is no chance, and it is allowed."""
+    point = make_point(process="poisson", offered_per_s=100_000.0)
+    changes = {"process": "poisson", "rate": 100_000, "slices": []}
+    assert codes_of(point, [make_document(counts=Counts(ok=985_000), achieved_per_s=98_500.0, **changes)]) == {}
+    document = make_document(counts=Counts(ok=975_000), achieved_per_s=97_500.0, **changes)
+    assert codes_of(point, [document]) == {"rate_not_achieved": "invalid"}
+
+
+def test_a_sample_varies_as_what_it_was_taken_from_does_not(make_point, make_document, make_histogram, codes_of):
+    """100 of 10,000 were written down: what is reckoned from them may be off by half."""
+    clocks = {"send": make_histogram([100.0], 80), "schedule": make_histogram([100.0], 80)}
+    changes = {"process": "poisson", "latency": {"all": clocks}, "achieved_per_s": 800.0}
+    assert codes_of(make_point(process="poisson"), [make_document(counts=Counts(ok=8000), **changes)]) == {}
+
+
 def test_nothing_measured_leaves_other_checks_silent(make_point, make_document, codes_of):
     """Where there is no number, only causes are told: a dead service and a tool that failed."""
     document = make_document(status="failed", reason="gave up", services=DEAD, tool={"name": "memtier", "exit_code": 2})

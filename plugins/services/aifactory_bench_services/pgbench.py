@@ -27,13 +27,14 @@ from aifactory_bench import (
 
 LOG = "transactions"
 DATABASE = "bench"
+"""Each client has one of its own, whose name begins so."""
 _ROLE = "bench"
 _SCRIPTS = ("tpcb-like", "simple-update")
 _LEAST_SCALE = 10
 _CONNECTIONS_PER_S = 50
 """A slow server lets so many in; the time is added to the run."""
 _TAIL_S = 0.5
-"""At least so much longer than the window the load goes on: what was due at its end is sent."""
+"""At least so much longer than the window the load goes on: what was due at its end is sent. `pgbench_node` knows it too."""
 
 
 def _check_script(_instance: object, _attribute: object, value: str | None) -> None:
@@ -129,7 +130,7 @@ class PgbenchClient(Client):
                     *("--failures-detailed", f"--max-tries={parameters.tries}"),
                     *("--log", Joined(("--log-prefix=", RAW, f"/{LOG}"))),
                     *(() if parameters.sampling >= 1 else (f"--sampling-rate={parameters.sampling:.6g}",)),
-                    Joined((self.target_endpoint.url, f"/{DATABASE}")),
+                    Joined((self.target_endpoint.url, f"/{DATABASE}_{self.name}")),
                 ]
             )
         ]

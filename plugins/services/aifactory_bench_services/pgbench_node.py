@@ -12,7 +12,7 @@ from aifactory_bench.node.load.histogram import Histogram
 from aifactory_bench.node.measurement import Measurement
 
 from .pgbench_log_node import SKIPPED, Log, Thread, aborted, read_log, read_summary
-from .postgresql_node import DATABASE, LOAD, counters, ensure_database, locate, probe, settle
+from .postgresql_node import LOAD, counters, database_of, ensure_database, locate, probe, settle
 from .postgresql_wire_node import Client, ServerError, WireError
 from .tool_prepare_node import run_before
 from .tool_result_node import failed, how_it_ended, how_it_was_stopped, last_words, measurement_of, output_of
@@ -29,6 +29,8 @@ _SAYS_NOTHING = ("pgbench: setting random seed",)
 _US_PER_S = 1_000_000
 _NS_PER_US = 1000
 _TIMEOUT_S = 60.0
+_TAIL_S = 0.5
+"""Of the tool's time, after the window."""
 _SIZE = "SELECT (SELECT count(*) FROM pgbench_branches) AS n, (SELECT max(aid) FROM pgbench_accounts) AS a"
 _MAIN_QUERIES = 2
 """With a built-in script, pgbench asks for the tables' size before the run, on a connection of its own."""
@@ -50,21 +52,23 @@ def prepare(context: Context) -> "Dict[str, Any]":
     if context.rank:
         return {"tables": "filled by replica 0 of the client"}
     endpoint, secret = endpoints[0], context.secrets.get("main", "")
-    scale = scale_of(context)
+    scale, database = scale_of(context), database_of(context.client)
     extensions = context.service_parameters.get("main", {}).get("extensions") or ()
     began = time.monotonic()
     try:
-        ensure_database(endpoint, secret, extensions)
-        found = _scale_found(endpoint, secret)
+        made = ensure_database(endpoint, secret, extensions, database)
+        found = _scale_found(endpoint, secret, database)
         fresh = context.reset == "data" or found != scale
         steps = ["-i", "-q", "-s", str(scale)] if fresh else ["-i", "-q", "-I", "v"]
-        run = run_before(context, NAME, [*steps, f"{endpoint.url}/{DATABASE}"], sys.modules[__name__])
-        if fresh and _scale_found(endpoint, secret) != scale:
+        run = run_before(context, NAME, [*steps, f"{endpoint.url}/{database}"], sys.modules[__name__])
+        if fresh and _scale_found(endpoint, secret, database) != scale:
             raise PrepareError(f"{endpoint.url}: the tables do not have scale {scale} after {NAME} -i has filled them")
         checkpoint = settle(endpoint, secret)
     except (OSError, ServerError, WireError) as error:
         raise PrepareError(f"{endpoint.url}: the tables cannot be filled: {error}") from None
     return {
+        **({"extensions": made} if made else {}),
+        "database": database,
         "scale": scale,
         "accounts": scale * _ACCOUNTS,
         "filled": fresh,
@@ -82,9 +86,9 @@ def scale_of(context: Context) -> int:
     return int(context.parameters.get("scale") or max(_LEAST_SCALE, int(connections or 1)))
 
 
-def _scale_found(endpoint: Endpoint, secret: str) -> int:
+def _scale_found(endpoint: Endpoint, secret: str, database: str) -> int:
     """Return the scale of the tables that are there; 0: none, or not whole."""
-    with Client(endpoint.host, endpoint.port, LOAD, DATABASE, secret, _TIMEOUT_S) as client:
+    with Client(endpoint.host, endpoint.port, LOAD, database, secret, _TIMEOUT_S) as client:
         if not client.ask("SELECT 1 WHERE to_regclass('pgbench_accounts') IS NOT NULL"):
             return 0
         rows = client.ask(_SIZE)
@@ -183,9 +187,14 @@ def _window_of(context: Context, outcome: ToolOutcome, first_us: int, last_us: "
 
     The tool's time (`-T`) begins before it connects, so the load is whole until that long after its start at least.
     """
+    began_us, duration_us = outcome.start_wall_ns // _NS_PER_US, round(float(context.load["duration_s"]) * _US_PER_S)
+    whole_until_us = began_us + _seconds(outcome) * _US_PER_S
     start_us = first_us + round(float(context.load["warmup_s"]) * _US_PER_S)
-    end_us = start_us + round(float(context.load["duration_s"]) * _US_PER_S)
-    whole_until_us = outcome.start_wall_ns // _NS_PER_US + _seconds(outcome) * _US_PER_S
+    if context.ranks > 1:
+        # All ranks are started at one instant and for the same time, but each is ready when it is: counted from their first
+        # transactions their windows would lie apart. At the end of the tool's time they are one, and the warm-up has passed.
+        start_us = max(first_us, whole_until_us - round(_TAIL_S * _US_PER_S) - duration_us)
+    end_us = start_us + duration_us
     return _Window(start_us, min(end_us, whole_until_us, end_us if last_us is None else last_us))
 
 

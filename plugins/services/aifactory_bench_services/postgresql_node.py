@@ -1,7 +1,8 @@
 """PostgreSQL on the node: is it there, what does it count, a role and a database for the load.
 
-Questions are asked as the administrator in the database `postgres`; the load runs as another role in a database of its own,
-`bench`. So what is counted there is the load's, and the connections that the server keeps for superusers are left for us.
+Questions are asked as the administrator in the database `postgres`; loads run as another role in databases of their own,
+`bench` and `bench_<client>`. So what is counted there is theirs, and the connections that the server keeps for superusers are
+left for us.
 """
 
 import glob
@@ -14,7 +15,7 @@ from typing import Any, Dict, Optional, Sequence, Tuple
 from aifactory_bench.node.contract import NotReady
 from aifactory_bench.node.endpoint import Endpoint
 
-from .postgresql_wire_node import Client, Row, ServerError, WireError, verifier
+from .postgresql_wire_node import Client, ServerError, WireError, verifier
 
 ADMIN, LOAD, DATABASE = "postgres", "bench", "bench"
 _PROBE_TIMEOUT_S = 1.5
@@ -61,13 +62,14 @@ _VIEWS = {
 }
 _VIEWS_THERE = "SELECT relname FROM pg_class WHERE relname LIKE 'pg_stat_%' AND relnamespace = 'pg_catalog'::regnamespace"
 """Not every version has all, and one that is asked for in vain is an error in the server's log."""
+_OURS = f"datname ~ '^{DATABASE}(_|$)'"
 _STATES = {"active": "active", "idle": "idle", "idle in transaction": "idle_in_transaction"}
 
 _BY_STATE = f"""
 SELECT coalesce(state, '') AS state, count(*) AS n,
   count(*) FILTER (WHERE wait_event_type = 'Lock') AS locks,
   count(*) FILTER (WHERE wait_event_type IN ('IO', 'LWLock')) AS io
-FROM pg_stat_activity WHERE datname = '{DATABASE}' AND backend_type = 'client backend' GROUP BY 1
+FROM pg_stat_activity WHERE {_OURS} AND backend_type = 'client backend' GROUP BY 1
 """  # noqa: S608 - a constant
 
 
@@ -100,9 +102,10 @@ def probe(endpoint: Endpoint, secret: str, parameters: "Dict[str, Any]") -> "Dic
 _SETTINGS = ", ".join(
     f"'{name}'"
     for name in (
-        *("server_version", "fsync", "synchronous_commit", "full_page_writes", "wal_level", "shared_buffers", "work_mem"),
+        *("server_version", "fsync", "synchronous_commit", "full_page_writes", "wal_level", "wal_compression"),
+        *("shared_buffers", "work_mem"),
         *("maintenance_work_mem", "effective_cache_size", "max_connections", "checkpoint_timeout", "max_wal_size", "jit"),
-        *("autovacuum", "max_parallel_workers_per_gather", "data_checksums"),
+        *("autovacuum", "max_parallel_workers_per_gather", "data_checksums", "shared_preload_libraries"),
     )
 )
 
@@ -122,7 +125,7 @@ def locate(name: str) -> Optional[str]:
 
 
 def counters(endpoint: Endpoint, secret: str) -> "Dict[str, float]":
-    """Return totals of the load's database, of the write-ahead log and of checkpoints, since the server's start.
+    """Return totals of the loads' databases, of the write-ahead log and of checkpoints, since the server's start.
 
     `operations` is its transactions, less one for the start of each session. Transactions of autovacuum are in it. It is read
     from another database, so that reading does not change it, and once all sessions of the load have gone, or after 2 s.
@@ -139,14 +142,13 @@ def counters(endpoint: Endpoint, secret: str) -> "Dict[str, float]":
 
 
 def _sessions(client: Client) -> int:
-    where = f"datname = '{DATABASE}' AND backend_type = 'client backend'"
+    where = f"{_OURS} AND backend_type = 'client backend'"
     return int(client.ask(f"SELECT count(*) AS n FROM pg_stat_activity WHERE {where}")[0]["n"] or 0)  # noqa: S608 - constants
 
 
 def _totals(client: Client) -> "Dict[str, float]":
-    found = client.ask(f"SELECT * FROM pg_stat_database WHERE datname = '{DATABASE}'")  # noqa: S608 - a constant
-    row: Row = found[0] if found else {}
-    totals = {name: _number(row.get(name)) for name in _FROM_DATABASE}
+    found = client.ask(f"SELECT * FROM pg_stat_database WHERE {_OURS}")  # noqa: S608 - a constant
+    totals = {name: sum(_number(row.get(name)) for row in found) for name in _FROM_DATABASE}
     totals["operations"] = totals["xact_commit"] + totals["xact_rollback"] - totals["sessions"]
     there = {row["relname"] for row in client.ask(_VIEWS_THERE)}
     for view in there.intersection(_VIEWS):
@@ -175,10 +177,20 @@ def sample(endpoint: Endpoint, secret: str) -> "Dict[str, Optional[float]]":
     return figures
 
 
-def ensure_database(endpoint: Endpoint, secret: str, extensions: "Sequence[str]" = ()) -> None:
+def database_of(client: str) -> str:
+    """Return the database of one client: of its own, as two that fill the same tables at once break each other's."""
+    return f"{DATABASE}_{client}"
+
+
+def ensure_database(
+    endpoint: Endpoint, secret: str, extensions: "Sequence[str]" = (), database: str = DATABASE
+) -> "Dict[str, str]":
     """Make the load's role and database, and extensions in it, where they are not there.
 
     The password of the role is the run's; what is sent is what the server keeps of it, so that it is in no log.
+
+    Returns:
+        Version of each of these extensions.
 
     Raises:
         OSError, ServerError, WireError: it cannot be done.
@@ -186,12 +198,15 @@ def ensure_database(endpoint: Endpoint, secret: str, extensions: "Sequence[str]"
     with connect(endpoint, secret) as client:
         if not client.ask(f"SELECT 1 FROM pg_roles WHERE rolname = '{LOAD}'"):  # noqa: S608 - a constant
             _unless_there(client, f"CREATE ROLE {LOAD} LOGIN PASSWORD '{verifier(secret)}'")
-        if not client.ask(f"SELECT 1 FROM pg_database WHERE datname = '{DATABASE}'"):  # noqa: S608 - a constant
-            _unless_there(client, f"CREATE DATABASE {DATABASE} OWNER {LOAD}")
-    if extensions:
-        with connect(endpoint, secret, DATABASE) as client:
-            for name in extensions:
-                _unless_there(client, f'CREATE EXTENSION IF NOT EXISTS "{name}"')
+        if not client.ask(f"SELECT 1 FROM pg_database WHERE datname = '{database}'"):  # noqa: S608 - a name of our own
+            _unless_there(client, f'CREATE DATABASE "{database}" OWNER {LOAD}')
+    if not extensions:
+        return {}
+    with connect(endpoint, secret, database) as client:
+        for name in extensions:
+            _unless_there(client, f'CREATE EXTENSION IF NOT EXISTS "{name}"')
+        rows = client.ask("SELECT extname, extversion FROM pg_extension")
+    return {str(row["extname"]): str(row["extversion"]) for row in rows if row["extname"] in extensions}
 
 
 def _unless_there(client: Client, sql: str) -> None:

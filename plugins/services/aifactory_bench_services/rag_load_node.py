@@ -5,12 +5,16 @@ from random import Random
 from typing import Any, Dict
 
 from aifactory_bench.node.contract import Context, PrepareError
+from aifactory_bench.node.endpoint import Endpoint
 
 from . import openai_load_node
+from .chroma_api_node import totals
 from .chroma_data_node import data_of
 from .chroma_driver_node import Server, head_of, queries_of
 from .chroma_fill_node import Collection, Writing, fill
+from .llm_counters_node import counters as counters_of_model
 from .llm_exchange_node import secure_context
+from .llm_http_node import HttpError
 from .llm_request_node import head_of as model_head
 from .llm_words_node import random_words
 from .rag_driver_node import Asking, Model, Question, RagLoad, Store
@@ -81,6 +85,25 @@ def driver(context: Context) -> RagLoad:
     if model["exact_output"]:
         common.update(min_tokens=int(parameters["output_tokens"]), ignore_eos=True)
     return RagLoad(stores, models, Asking(questions, k, common))
+
+
+def counters(endpoint: Endpoint, secret: str) -> "Dict[str, float]":
+    """Return a server's totals since its start, under names that begin with its role: `vectors.`, `model.`.
+
+    They are kept and not compared: a client of two services is not, see `results.totals`. A model that has no `/metrics`
+    gives none, which takes nothing from the store's.
+
+    Raises:
+        OSError: the server is not there.
+        HttpError: the store does not answer as Chroma does.
+        ValueError: the model's page is no page of metrics.
+    """
+    if endpoint.url in _collections:
+        return {"vectors.vectors_inserted": float(totals(endpoint, secret)["vectors"])}
+    try:
+        return {f"model.{name}": value for name, value in counters_of_model(endpoint, secret).items()}
+    except HttpError:
+        return {}
 
 
 def _of_model(context: Context) -> Context:

@@ -49,8 +49,15 @@ class RedisBenchmarkClient(Client):
         """Refuse a load that the tool cannot offer.
 
         Raises:
-            RecipeError: open loop, several threads, or less than one connection a replica.
+            RecipeError: open loop, several threads, or several replicas.
         """
+        if self.replicas != 1:
+            raise RecipeError(
+                f"clients.{self.name}.replicas: the rates of several redis-benchmark do not add up, found {self.replicas}: the "
+                f"time in which one connects anew, between two reports, is in no rate, and the others then have the server "
+                f"for themselves",
+                "write `replicas: 1`, or use the kinds memtier, which has threads, or redis-load, which has workers",
+            )
         if load.process != "closed":
             raise RecipeError(
                 f"clients.{self.name}.load.process: redis-benchmark offers a closed loop only, found {load.process!r}",
@@ -60,21 +67,15 @@ class RedisBenchmarkClient(Client):
             raise RecipeError(
                 f"clients.{self.name}.load.workers: redis-benchmark measures with one worker only, found {load.workers}: "
                 f"with --threads it rounds the time of a run up to the next quarter of a second",
-                "use `replicas` for more, or the kind redis-load, which has workers",
-            )
-        if load.concurrency is not None and load.concurrency < self.replicas:
-            raise RecipeError(
-                f"clients.{self.name}.load.concurrency: {load.concurrency} for {self.replicas} replicas, "
-                f"at least one connection a replica is needed",
-                "raise `concurrency` or lower `replicas`",
+                "use the kinds memtier, which has threads, or redis-load, which has workers",
             )
 
     def get_benchmark_commands(self, load: Load, parameters: RedisBenchmarkParameters) -> Sequence[Command]:
         """Return the one command of a point."""
         self.check_load(load)
         allowance_s = min(_MOST_ALLOWANCE_S, max(_LEAST_ALLOWANCE_S, _ALLOWANCE_SHARE * load.duration_s))
-        connections = -(-(load.concurrency or 1) // self.replicas)
-        requests = parameters.requests or max(_SHORTEST_REPORT, _BATCHES_PER_CONNECTION * connections * parameters.pipeline)
+        batches = _BATCHES_PER_CONNECTION * (load.concurrency or 1)
+        requests = parameters.requests or max(_SHORTEST_REPORT, batches * parameters.pipeline)
         target = self.target_endpoint
         return [
             Command(

@@ -8,9 +8,12 @@ from aifactory_bench.node.load.histogram import merged
 from aifactory_bench.node.measurement import Measurement
 
 from .redis_benchmark_text_node import LONGEST_US, Report, parse
+from .redis_node import counters
 from .redis_node import prepare as write_keys
 from .redis_resp_node import Client, ErrorReply, RespError
 from .tool_result_node import both, failed, how_it_ended, how_it_was_stopped, last_words, measurement_of, output_of
+
+__all__ = ["counters", "prepare", "reduce"]
 
 NAME = "redis-benchmark"
 STRINGS = ("get", "set", "mset")

@@ -27,6 +27,7 @@ CONFIG = "sysbench.cfg"
 """Written by `sysbench_node.prepare`: user and password."""
 REPORT = "report.lua"
 DATABASE = "sbtest"
+"""How the names of databases begin; `sysbench_node.database_of` says how they go on."""
 _SEED = Placeholder("seed.point")
 _REPORT_LUA = r"""
 -- Runs a workload of sysbench and prints what it counts as JSON, one object a line.
@@ -98,7 +99,7 @@ class SysbenchParameters:
     )
     """Path of a Lua file of your own on the client's node, in the place of `workload`."""
     prepare: Literal["tables", "script", "none"] = field(default="tables", kw_only=True)
-    """`tables`: sysbench's own tables; `script`: what the script's `prepare` and `cleanup` do; `none`: nothing."""
+    """`tables`: sysbench's own tables; `script`: what the script's `prepare` and `cleanup` do; `none`: what `sbtest` holds."""
     tables: int = field(default=4, validator=[validators.ge(1), validators.le(1000)], kw_only=True)
     """Of each replica, which has a database of its own where there are several."""
     table_size: int = field(default=50_000, validator=[validators.ge(1), validators.le(1_000_000_000)], kw_only=True)
@@ -183,8 +184,9 @@ class SysbenchClient(Client):
         self.check_load(load)
         target = self.target_endpoint
         closed = load.process == "closed"
-        # Several replicas must not write the same rows.
-        database = (DATABASE,) if self.replicas == 1 else (f"{DATABASE}_", RANK)
+        # Clients must not drop each other's tables, and replicas not write the same rows.
+        owner = DATABASE if parameters.prepare == "none" else f"{DATABASE}_{self.name}"
+        database = (owner,) if self.replicas == 1 else (f"{owner}_", RANK)
         common: list[Argument] = [
             *("sysbench", Joined(("--config-file=", FOLDER, f"/{CONFIG}")), Joined((FOLDER, f"/{REPORT}"))),
             f"--afb-script={parameters.script or parameters.workload}",

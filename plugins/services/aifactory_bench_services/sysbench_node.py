@@ -1,14 +1,16 @@
 """sysbench on the node: its own tables before the window, one measurement out of what it printed after it."""
 
+import math
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Optional, Tuple
+from typing import Any, Dict, List, Optional
 
 from aifactory_bench.node.contract import Context, PrepareError, ToolOutcome
 from aifactory_bench.node.endpoint import Endpoint
 from aifactory_bench.node.files import make_private_folder, write_atomic
 from aifactory_bench.node.measurement import Measurement
 from aifactory_bench.node.paths import RankPaths
+from aifactory_bench.node.placeholders import names, resolve
 
 from . import mysql_node
 from .mysql_wire_node import Connection, ServerError, WireError
@@ -18,10 +20,18 @@ from .tool_result_node import both, failed, how_it_ended, how_it_was_stopped, la
 
 NAME = "sysbench"
 CONFIG = "sysbench.cfg"
+REPORT = "report.lua"
 DATABASE = "sbtest"
 OPERATION = "transaction"
 _MOST_THREADS = 8
 """That bring tables into place, one table each."""
+_RESERVED = 2
+"""Connections of the server that the load leaves to us, see `mysql.RESERVED_CONNECTIONS`."""
+_OF_THE_WINDOW = ("--time=", "--events=", "--report-interval=", "--percentile=", "--histogram=")
+_MISSING_S = 0.5
+"""Reports come every second: where the time went on for longer after one, another was due."""
+_BY_CHANCE = 5
+"""Standard deviations of the number of arrivals; fewer missing ones may be none."""
 _BEGUN: "Dict[str, str]" = {
     "oltp_point_select": "Com_select",
     "oltp_read_only": "Com_begin",
@@ -42,6 +52,9 @@ _NS_PER_S = 1_000_000_000
 
 _counted: "Dict[str, str]" = {}
 """`operations`: the server's name of what the workload of this process counts; set by `prepare`."""
+
+_made: "Dict[str, List[str]]" = {}
+"""Database -> options with which a script has filled it in this process: at another point there may be others."""
 
 probe = mysql_node.probe
 
@@ -93,9 +106,11 @@ def _bring(context: Context, connection: Connection) -> "Dict[str, Any]":
     if how == "none":
         return {"database": database, "made": False}
     if how == "script":
-        if context.first or context.reset != "none":
+        options = _as_in_the_window(context)
+        if context.first or context.reset != "none" or _made.get(database) != options:
             for command in ("cleanup", "prepare"):
-                run_before(context, NAME, [*_arguments(context), parameters["script"], f"--threads={_MOST_THREADS}", command])
+                run_before(context, NAME, [*_arguments(context), *options, f"--threads={_MOST_THREADS}", command])
+            _made[database] = options
             return {"database": database, "made": True}
         return {"database": database, "made": False}
     tables, size = int(parameters["tables"]), int(parameters["table_size"])
@@ -112,6 +127,17 @@ def _bring(context: Context, connection: Connection) -> "Dict[str, Any]":
         said = parse(output_of(run.outcome.stdout)).words
         raise PrepareError(f"after the tables were made {missing}" + (f"; {NAME} said: {said}" if said else ""))
     return {**done, "made": True}
+
+
+def _as_in_the_window(context: Context) -> "List[str]":
+    """Return what the window's command says of the script and its data: a script that is told less makes other tables.
+
+    The file that prints reports is among it, as it offers these options to scripts that do not know them.
+    """
+    command = context.commands[-1]
+    place = next(number for number, part in enumerate(command) if Path(part).name == NAME)
+    options = [resolve(part, {}) for part in command[place + 1 :] if part.startswith("--") and not names(part)]
+    return [str(_work(context) / REPORT), *(option for option in options if not option.startswith(_OF_THE_WINDOW))]
 
 
 def _missing(connection: Connection, database: str, tables: int, size: int) -> "Optional[str]":
@@ -132,22 +158,30 @@ def _check_connections(context: Context, settings: "Dict[str, str]") -> None:
     closed = context.load["process"] == "closed"
     threads = int(context.load["concurrency" if closed else "connections"] or 1)
     most = settings.get("max_connections", "")
-    if most.isdecimal() and threads >= int(most):
+    if most.isdecimal() and threads > int(most) - _RESERVED:
         name = "concurrency" if closed else "connections"
         raise PrepareError(
-            f"{name} is {threads}, and the server takes {most} connections, ours for its counters among them: "
-            f"raise max_connections of the service, or lower {name}"
+            f"{name} is {threads}, and the server takes {most} connections, of which {_RESERVED} are for its counters and "
+            f"the sampler: raise max_connections of the service, or lower {name}"
         )
 
 
 def database_of(context: Context) -> str:
-    """Return the database of this rank: of its own where there are several, so that none writes what another does."""
-    return DATABASE if context.ranks == 1 else f"{DATABASE}_{context.rank}"
+    """Return the database: of the client's own, and of each of its ranks, so that none writes what another does.
+
+    Data that is there already, with `prepare: none`, belongs to no client.
+    """
+    client = [] if context.parameters["prepare"] == "none" else [context.client]
+    return "_".join([DATABASE, *client, *([] if context.ranks == 1 else [str(context.rank)])])
+
+
+def _work(context: Context) -> Path:
+    return RankPaths(context.folder.parent.parent).work
 
 
 def config_of(context: Context) -> Path:
     """Return the path of the file that holds user and password, outside of what is kept as output."""
-    return RankPaths(context.folder.parent.parent).work / CONFIG
+    return _work(context) / CONFIG
 
 
 def _arguments(context: Context) -> "List[str]":
@@ -190,15 +224,13 @@ def reduce(context: Context, outcome: ToolOutcome) -> Measurement:
     measurement.window_s = window_s
     measurement.end_wall_ns = measurement.start_wall_ns + round(window_s * _NS_PER_S)
     measurement.phases_s.update(warmup=float(context.load["warmup_s"]), measure=window_s)
-    measurement.counts.ok, measurement.counts.error = output.events, output.failures
+    measurement.counts.ok = output.events
     measurement.achieved_per_s = output.events / window_s
-    measurement.errors = _classes(output)
-    if context.load["process"] != "closed" and output.seconds:
-        # What waited when the time was over was due in the window, and was never sent.
-        measurement.counts.skipped = whole(output.seconds[-1], "queue_length")
+    _skipped(measurement, output)
     _latency(measurement, context, output)
     _metrics(measurement, output)
-    _warmup(measurement, context)
+    _retries(measurement, output)
+    _outside(measurement, context, output)
     if context.ranks == 1:
         measurement.slices = _slices(output, measurement.window_asked_s)
     else:
@@ -225,6 +257,27 @@ def _begin(measurement: Measurement, context: Context) -> None:
         del absent["latency.schedule"]
         absent["latency.send"] = f"with --rate {NAME} counts from the schedule, the time in its queue included"
         absent["health.lateness_p99_us"] = f"{NAME} does not tell how late its own threads are"
+
+
+def _skipped(measurement: Measurement, output: Output) -> None:
+    """Count what waited in the queue when the time was over: it was due in the window, and was never sent."""
+    rate_per_s = measurement.offered_per_s
+    if rate_per_s is None:
+        return
+    last = output.seconds[-1] if output.seconds else {}
+    waiting = whole(last, "queue_length")
+    left_s = min(measurement.window_asked_s, measurement.window_s) - last.get("time_total", 0.0)
+    if left_s > _MISSING_S:
+        due = rate_per_s * left_s
+        sent = output.events - sum(whole(second, "events") for second in output.seconds)
+        more = waiting + round(due) - sent
+        # How many arrive is a matter of chance; where none waited before, what chance explains is no queue.
+        waiting = max(0, more) if waiting or more > _BY_CHANCE * math.sqrt(due) else 0
+        measurement.absent["counts.backlog"] = (
+            f"the report of the last {left_s:.1f} s is missing, as the run may end before it is printed; about {waiting} "
+            f"transactions waited at the end: that is reckoned from the rate, and stands in `skipped`"
+        )
+    measurement.counts.skipped = waiting
 
 
 def _classes(output: Output) -> "Dict[str, int]":
@@ -272,19 +325,25 @@ def _metrics(measurement: Measurement, output: Output) -> None:
         measurement.metrics["queue_length_max"] = {"value": max(queues), "unit": OPERATION, "merge": "max"}
 
 
-def _warmup(measurement: Measurement, context: Context) -> None:
-    """Add what the run before the window did: the server has counted it too."""
-    if not context.load["warmup_s"]:
-        return
-    before = parse(output_of(context.folder / "command-1.out"))
-    counts: "Tuple[Tuple[str, int], ...]" = (("ok", before.events), ("error", before.failures), ("timeout", 0), ("skipped", 0))
-    measurement.phase_counts["warmup"] = dict(counts)
+def _retries(measurement: Measurement, output: Output) -> None:
+    """Add the attempts that failed. Each belongs to a transaction that was begun anew and is in `counts` once, as it ended."""
+    found = {"retries": output.failures, **{f"retries_{name}": count for name, count in _classes(output).items()}}
+    for name, count in found.items():
+        measurement.metrics[name] = {"value": count, "unit": OPERATION, "merge": "sum"}
+
+
+def _outside(measurement: Measurement, context: Context, output: Output) -> None:
+    """Add what the server has counted too: the run before the window, and attempts that failed."""
+    before = parse(output_of(context.folder / "command-1.out")) if context.load["warmup_s"] else Output()
+    attempts = before.events + before.failures + output.failures
+    if attempts:
+        measurement.phase_counts["warmup"] = {"ok": attempts, "error": 0, "timeout": 0, "skipped": 0}
 
 
 def _slices(output: Output, asked_s: float) -> "List[Dict[str, Any]]":
     """Return the seconds of the window: counts, no distributions."""
-    counts = [(whole(second, "events"), whole(second, "errors")) for second in output.seconds[: int(asked_s)]]
+    counts = [whole(second, "events") for second in output.seconds[: int(asked_s)]]
     if output.total and len(counts) == int(asked_s) - 1:
         # Its end and its last report are due at the same moment, and the end may be quicker.
-        counts.append((output.events - sum(ok for ok, _ in counts), output.failures - sum(error for _, error in counts)))
-    return [{"second": number, "ok": ok, "error": error, "latency": {}} for number, (ok, error) in enumerate(counts)]
+        counts.append(output.events - sum(counts))
+    return [{"second": number, "ok": ok, "error": 0, "latency": {}} for number, ok in enumerate(counts)]

@@ -1,6 +1,12 @@
 """Retrieval, then generation: a real store of vectors, a model whose times are known before, one request over both."""
 
+import json
+
 import pytest
+
+from aifactory_bench.node.endpoint import Endpoint
+from aifactory_bench_services import rag_load_node
+from aifactory_bench_services.llm_http_node import HttpError
 
 OF_THE_MACHINE = {"lateness", "observation_age", "generator_stalled", "client_bound", "rate_not_achieved", "low_n"}
 """Reasons that a machine with other work gives, rightly."""
@@ -26,8 +32,9 @@ def measured(run_recipe):
     """Returns a function: model, load -> the measurement."""
 
     def measured(model, load):
-        summary = run_recipe(RECIPE.replace("MODEL", model).replace("LOAD", load)).wait()
-        (measurement,) = [each for point in summary.points for each in point.measurements]
+        run = run_recipe(RECIPE.replace("MODEL", model).replace("LOAD", load))
+        (measurement,) = [each for point in run.wait().points for each in point.measurements]
+        measured.folder = run.folder
         return measurement
 
     return measured
@@ -57,6 +64,34 @@ def test_stages_add_up(measured, load):
     if "rate" in load:
         assert of["e2e_schedule"]["p50"] >= of["e2e"]["p50"]
         assert measurement.latency["chain"]["schedule"].p50_us >= send.p50_us
+
+
+def test_counters_of_both_services_are_kept_apart(measured):
+    """The model's tell of every request that went on to it; the store's say that nothing was written. None is compared."""
+    measurement = measured("ttft: 5ms, gap: 1ms", "process: closed, concurrency: 2")
+    (path,) = measured.folder.rglob("measurements/p*.json")
+    document = json.loads(path.read_text())
+    before, after = document["server_before"], document["server_after"]
+    assert before["vectors.vectors_inserted"] == after["vectors.vectors_inserted"] == 300
+    sent = sum(document["counts"].values()) + sum(document["phase_counts"]["warmup"].values())
+    assert after["model.operations"] - before["model.operations"] == pytest.approx(sent, abs=1)
+    assert after["model.output_tokens"] > before["model.output_tokens"]
+    assert "operations" not in after
+    assert "several services" in measurement.absent["server_operations"]
+
+
+def test_a_model_without_metrics_takes_nothing_from_the_store(monkeypatch):
+    """Ollama has no such page; where there is no server at all that is told."""
+    at = Endpoint("llm", 0, "127.0.0.1", 9, "http://127.0.0.1:9")
+
+    def none(endpoint, secret):
+        raise HttpError(404, "/metrics: not found")
+
+    monkeypatch.setattr(rag_load_node, "counters_of_model", none)
+    assert rag_load_node.counters(at, "") == {}
+    monkeypatch.undo()
+    with pytest.raises(OSError, match="refused"):
+        rag_load_node.counters(at, "")
 
 
 def test_errors_say_their_stage(measured):

@@ -169,6 +169,10 @@ def context_of(tmp_path: Path) -> Callable[..., Context]:
     def make(client: Client, server: Server | None = None, **changes: Any) -> Context:
         folder = tmp_path / "0" / "raw" / "p0000-r1"
         folder.mkdir(parents=True, exist_ok=True)
+        work = folder.parent.parent / "work"
+        work.mkdir(exist_ok=True)
+        for file in client.get_files():  # as the job does at its beginning
+            (work / file.name).write_text("\n".join(resolve(line, {}) for line in file.encoded()) + "\n")
         endpoint = server.endpoint if server else Endpoint("db", 0, "127.0.0.1", 1, "mysql://127.0.0.1:1")
         point = client.compose_point(
             load_site("local"), "run", id="p0000-r1", load=client.load, parameters=client.parameters, participants={}
@@ -212,9 +216,6 @@ def run() -> Callable[..., ToolOutcome]:
     ) -> ToolOutcome:
         endpoint = context.endpoints["main"][0]
         work = context.folder.parent.parent / "work"
-        work.mkdir(exist_ok=True)
-        for file in client.get_files():
-            (work / file.name).write_text("\n".join(resolve(line, {}) for line in file.encoded()) + "\n")
         rate_per_s = context.load.get("rate_per_s")
         values = {
             "endpoint.main.0.host": endpoint.host,

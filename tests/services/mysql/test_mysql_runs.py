@@ -30,6 +30,32 @@ monitors: {service: {interval: 1s}}
 """
 
 
+AT_ONCE = """\
+schema: aifactory-bench/1
+name: at-once
+services:
+  db: {kind: mysql, parameters: {innodb_buffer_pool_size: 64MiB, innodb_flush_log_at_trx_commit: 0}}
+clients:
+  one:
+    kind: sysbench
+    target: db
+    parameters: {workload: oltp_read_write, tables: 1, table_size: 500}
+    load: {process: closed, concurrency: 1, warmup: 0s, duration: 1s}
+  other:
+    kind: sysbench
+    target: db
+    parameters: {workload: oltp_read_write, tables: 2, table_size: 300}
+    load: {process: closed, concurrency: 1, warmup: 0s, duration: 1s}
+  own:
+    kind: sysbench
+    target: db
+    parameters: {script: SCRIPT, prepare: script, tables: 3, table_size: 400}
+    load: {process: closed, concurrency: 1, warmup: 0s, duration: 1s}
+    after: one
+repetitions: {count: 2, reset: data}
+"""
+
+
 @pytest.fixture
 def recipe(tmp_path):
     path = tmp_path / "mysql.yaml"
@@ -91,6 +117,21 @@ def test_a_server_that_is_killed_in_the_load_ends_the_run_with_a_reason(programs
     codes = {reason.code for reason in measurement.reasons}
     assert "service_died" in codes
     assert any("SIGKILL" in reason.text or "killed" in reason.text for reason in measurement.reasons)
+
+
+def test_clients_at_once_do_not_take_each_others_tables(programs, recipe, tmp_path):
+    """Both make theirs, of another size, at the same moment; the server's count is that of both. A script has its own too."""
+    script = tmp_path / "own.lua"
+    script.write_text('require("oltp_read_only")\n')
+    recipe.write_text(AT_ONCE.replace("SCRIPT", str(script)))
+    with BenchmarkOrchestrator(runs_dir=tmp_path / "runs", plugins=KINDS) as bench:
+        summary = bench.run(recipe).wait()
+    found = [measurement for point in summary.points for measurement in point.measurements]
+    assert len(found) == 6
+    for measurement in found:
+        assert {reason.code for reason in measurement.reasons} <= {"client_bound"}
+        (rank,) = measurement.provenance["ranks"]
+        assert (rank["prepare"]["made"], rank["prepare"]["database"]) == (True, f"sbtest_{measurement.client}")
 
 
 def test_a_load_that_sysbench_cannot_offer_is_refused_before_anything_is_started(recipe, tmp_path):

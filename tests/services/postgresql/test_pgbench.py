@@ -158,7 +158,7 @@ def scripted(load, text, **changes):
 
 def test_deadlocks_are_errors_of_their_class_and_no_latencies(measured, load, server):
     with server.connect() as admin:
-        admin.ask("ALTER DATABASE bench SET deadlock_timeout = '20ms'")
+        admin.ask("ALTER DATABASE bench_bench SET deadlock_timeout = '20ms'")
     client, path = scripted(load, DEADLOCK, duration_s=0.4)
     client = PgbenchClient("bench", PgbenchParameters(scale=2, script=str(path)), load=client.load)
     measurement, _, _, context = measured(client)
@@ -189,7 +189,7 @@ def test_replicas_write_rows_of_their_own(measured, load, server):
         assert sent_of(measurement) == counted
         assert measurement.status == "ok"
         assert prepared.get("scale") == (5 if rank == 0 else None)
-        with server.connect("bench") as admin:
+        with server.connect("bench_bench") as admin:
             rows = admin.ask(HISTORY)
             admin.ask("TRUNCATE pgbench_history")
             seen.append({name: int(value) for name, value in rows[0].items()})
@@ -213,7 +213,7 @@ def test_a_sample_is_scaled_to_what_the_tool_counted(measured, load):
 def test_the_data_is_made_anew_only_where_it_is_asked_for_or_another(measured, load, server, context_of):
     client = client_of(load(duration_s=0.2), scale=1)
     measured(client, reset="data")
-    with server.connect("bench") as admin:
+    with server.connect("bench_bench") as admin:
         admin.ask("UPDATE pgbench_accounts SET abalance = 7 WHERE aid = 1")
         prepared = pgbench_node.prepare(context_of(client, server.endpoint))
         assert (prepared["filled"], prepared["command"]) == (False, "pgbench -i -q -I v")
@@ -222,6 +222,14 @@ def test_the_data_is_made_anew_only_where_it_is_asked_for_or_another(measured, l
         assert admin.ask("SELECT abalance AS a FROM pgbench_accounts WHERE aid = 1") == [{"a": "0"}]
         admin.ask("DELETE FROM pgbench_accounts WHERE aid = 100000")
         assert pgbench_node.prepare(context_of(client, server.endpoint))["filled"], "half a table is none"
+
+
+def test_what_was_made_of_the_extensions_is_told(load, server, context_of, measured):
+    client = client_of(load())
+    services = {"main": {"extensions": ["pgcrypto"]}}
+    prepared = pgbench_node.prepare(context_of(client, server.endpoint, service_parameters=services))
+    assert list(prepared["extensions"]) == ["pgcrypto"]
+    assert prepared["extensions"]["pgcrypto"][0].isdecimal()
 
 
 def test_no_server_and_no_program_are_told(context_of, load, server, monkeypatch, tmp_path):
@@ -253,7 +261,7 @@ def test_the_command_of_a_point(load):
     assert command.encoded() == [
         *("pgbench", "-n", "-M", "prepared", "-b", "select-only", "-c", "@{share.connections}", "-j", "1"),
         *("-T", "8", "--random-seed=@{seed}", "-R", "@{share.rate}", "-L", "100", "--failures-detailed", "--max-tries=1"),
-        *("--log", "--log-prefix=@{raw}/transactions", "--sampling-rate=0.5", "@{endpoint.main.0.url}/bench"),
+        *("--log", "--log-prefix=@{raw}/transactions", "--sampling-rate=0.5", "@{endpoint.main.0.url}/bench_bench"),
     ]
 
 
@@ -317,17 +325,23 @@ def recorded(context_of, load, samples, tmp_path, server):
     """Return what is made of the recorded open loop, or of a part of it."""
     import shutil
 
-    def go(keep=None, **changes):
+    def go(keep=None, drop=0, ranks=1, **changes):
         client = client_of(
             load(process="poisson", rate_per_s=100.0, concurrency=None, connections=3, workers=2, warmup_s=0.5, duration_s=1.2)
         )
-        context = context_of(client, server.endpoint)
+        context = context_of(client, server.endpoint, ranks=ranks)
         for path in (samples / "open").glob("transactions.*"):
             shutil.copy(path, context.folder)
+            if drop:
+                lines = path.read_text().splitlines(keepends=True)
+                (context.folder / path.name).write_text("".join(lines[drop:]))
             if keep is not None:
                 data = path.read_bytes()
                 (context.folder / path.name).write_bytes(data[: round(keep * len(data))])
-        return pgbench_node.reduce(context, outcome_of(tmp_path, (samples / "open/summary").read_text(), **changes))
+        text = (samples / "open/summary").read_text()
+        if "processed" in changes:
+            text = text.replace("processed: 176", f"processed: {changes.pop('processed')}")
+        return pgbench_node.reduce(context, outcome_of(tmp_path, text, **changes))
 
     return go
 
@@ -338,6 +352,16 @@ def test_the_recorded_run_is_taken(recorded):
     assert 70 < measurement.counts.ok < 150
     assert 1 <= measurement.counts.skipped <= 4
     assert measurement.metrics["tool_rate"]["value"] > 0
+
+
+def test_windows_of_replicas_are_one_however_long_each_took_to_start_up(recorded):
+    """Of one of them the first transactions came later."""
+    quick, slow = recorded(ranks=2, processed=0), recorded(ranks=2, drop=10, processed=0)
+    assert quick.counts.ok == slow.counts.ok > 0
+    assert (quick.start_wall_ns, quick.end_wall_ns) == (slow.start_wall_ns, slow.end_wall_ns)
+    assert quick.phases_s["warmup"] > slow.phases_s["warmup"] > 0.5, "none is without the warm-up that was asked for"
+    alone, later = recorded(), recorded(drop=10, processed=0)
+    assert alone.start_wall_ns < later.start_wall_ns, "one alone has its warm-up from its first transaction on"
 
 
 def test_half_of_it_after_an_abort_is_cut_and_nothing_of_it_is_no_measurement(recorded):

@@ -46,6 +46,24 @@ clients:
     parameters: {scale: 1}
     load: {process: closed, concurrency: 4, warmup: 500ms, duration: 20s}
 """
+AT_ONCE = """\
+schema: aifactory-bench/1
+name: at-once
+services:
+  db: {kind: postgresql, parameters: {fsync: false, autovacuum: false}}
+clients:
+  one:
+    kind: pgbench
+    target: db
+    parameters: {scale: 1}
+    load: {process: closed, concurrency: 1, warmup: 0s, duration: 400ms}
+  other:
+    kind: pgbench
+    target: db
+    parameters: {workload: tpcb-like, scale: 2}
+    load: {process: closed, concurrency: 2, warmup: 0s, duration: 400ms}
+repetitions: {count: 2, reset: data}
+"""
 EXTERNAL = """\
 schema: aifactory-bench/1
 name: external
@@ -134,7 +152,20 @@ def test_a_server_that_already_runs_is_measured_too(run_recipe, server, monkeypa
     measurement = ran.measurements["load"]
     assert {reason["code"] for reason in measurement["reasons"]} <= BUSY, ran.text
     assert measurement["counts"]["ok"] > 20
-    assert measurement["provenance"]["ranks"][0]["tool"]["argv"][-1] == f"postgresql://127.0.0.1:{server.port}/bench"
+    assert measurement["provenance"]["ranks"][0]["tool"]["argv"][-1] == f"postgresql://127.0.0.1:{server.port}/bench_load"
+
+
+def test_clients_at_once_do_not_take_each_others_tables(run_recipe):
+    """Both fill their tables, of another size, at the same moment; the server's count is that of both."""
+    ran = run_recipe(AT_ONCE)
+    assert (ran.folder / "summary.json").exists(), ran.text
+    for name, scale in (("one", 1), ("other", 2)):
+        measurement = ran.measurements[name]
+        assert {reason["code"] for reason in measurement["reasons"]} <= BUSY, ran.text
+        assert measurement["counts"]["ok"] > 20
+        assert measurement["counts"]["error"] == 0
+        prepared = measurement["provenance"]["ranks"][0]["prepare"]
+        assert (prepared["scale"], prepared["database"]) == (scale, f"bench_{name}")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can try")

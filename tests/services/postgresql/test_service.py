@@ -126,6 +126,7 @@ def test_the_probe_tells_version_and_settings(server):
     facts = postgresql_node.probe(server.endpoint, server.secret, {})
     assert facts["server_version"].startswith("15")
     assert facts["settings"]["fsync"] == "off"
+    assert (facts["settings"]["wal_compression"], facts["settings"]["shared_preload_libraries"]) == ("off", "")
 
 
 def test_no_server_and_a_wrong_password_are_not_ready(server):
@@ -146,6 +147,17 @@ def test_reading_counters_does_not_change_them(server):
     third = postgresql_node.counters(server.endpoint, server.secret)
     assert third["operations"] - second["operations"] == 5
     assert {"wal_bytes", "checkpoints_timed", "blks_hit"} <= set(third)
+
+
+def test_what_is_done_in_the_databases_of_clients_is_counted_and_nothing_else(server):
+    for database in ("bench_one", "bench_other", "benchmarks"):
+        postgresql_node.ensure_database(server.endpoint, server.secret, database=database)
+    first = postgresql_node.counters(server.endpoint, server.secret)
+    for database in ("bench_one", "bench_other", "benchmarks"):
+        with server.connect(database) as client:
+            client.ask("SELECT 1")
+    last = postgresql_node.counters(server.endpoint, server.secret)
+    assert (last["operations"] - first["operations"], last["sessions"] - first["sessions"]) == (2, 2)
 
 
 def test_a_sample_tells_what_sessions_do(server):

@@ -78,6 +78,49 @@ def test_a_run_has_counts_rates_distributions_and_seconds(double, context_of, ru
     assert "--test-time=2" in warm_up
     assert "--test-time=3" in window
     assert [argument for argument in warm_up if "json" in argument] == []
+    # The replayed progress tells of as many requests in each of the two; of the window all are counted.
+    assert measurement.phase_counts["warmup"] == {"ok": totals["Count"], "error": 0, "timeout": 0, "skipped": 0}
+    assert measurement.phases_s["warmup"] == 2.0
+    assert "server_operations" not in measurement.absent
+
+
+LAST = "[RUN #1 100%,   3 secs]  0 threads  5 conns:  {}      {} ops,   33164 (avg:   34037) ops/sec, 3.2MB/sec\n"
+
+
+@pytest.mark.parametrize(
+    ("stderr", "others"),
+    [
+        (LAST.format("", 102_128), 0),
+        ("[RUN #1 67%,   2 secs]  2 threads  5 conns:       69108 ops, 1 ops/sec\r" + LAST.format("", 103_000), 872),
+        (LAST.replace(" conns:", " conns 1 conn errors:").format("", 102_129), 1),
+        (LAST.replace("0 threads", "2 threads").format("", 102_128), None),
+        ("Saving JSON output file: r.json\n", None),
+        ("", None),
+    ],
+)
+def test_what_it_sent_in_all_is_in_its_last_words(context_of, outcome_of, load, stderr, others):
+    """What a pipeline brings after the end is in no count of the JSON, and the server has counted it."""
+    context = context_of(client_of(load()))
+    (context.folder / "memtier.json").write_text(json.dumps(MIX))
+    measurement = memtier_node.reduce(context, outcome_of(stderr=stderr))
+    assert measurement.counts.ok == 102_128
+    if others is None:
+        assert "how many requests it sent" in measurement.absent["server_operations"]
+        assert "warmup" not in measurement.phase_counts
+    else:
+        assert measurement.phase_counts["warmup"]["ok"] == others
+        assert "server_operations" not in measurement.absent
+
+
+def test_a_warm_up_that_does_not_say_what_it_sent_leaves_nothing_to_compare(context_of, outcome_of, load):
+    context = context_of(client_of(load(warmup_s=1.0)))
+    (context.folder / "memtier.json").write_text(json.dumps(MIX))
+    (context.folder / "command-1.err").write_text(LAST.format("", 500))
+    measurement = memtier_node.reduce(context, outcome_of(stderr=LAST.format("", 102_128)))
+    assert measurement.phase_counts["warmup"]["ok"] == 500
+    (context.folder / "command-1.err").write_text("connection dropped.\n")
+    measurement = memtier_node.reduce(context, outcome_of(stderr=LAST.format("", 102_128)))
+    assert "server_operations" in measurement.absent
 
 
 def test_the_password_does_not_stay_in_the_file_that_memtier_writes(double, context_of, run, load, tmp_path):

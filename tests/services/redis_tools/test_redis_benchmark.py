@@ -259,13 +259,19 @@ def test_the_command_carries_the_load(load):
             r"closed loop only, found 'poisson'[\s\S]*redis-load",
         ),
         ({"process": "constant", "rate_per_s": 100.0, "concurrency": None}, r"closed loop only[\s\S]*redis-load"),
-        ({"workers": 2}, r"one worker only, found 2[\s\S]*replicas"),
-        ({"concurrency": 1}, r"1 for 3 replicas"),
+        ({"workers": 2}, r"one worker only, found 2[\s\S]*memtier"),
     ],
 )
 def test_a_load_that_it_cannot_offer_is_refused(load, changes, text):
-    client = RedisBenchmarkClient("bench", replicas=3, load=load(**changes))
+    client = RedisBenchmarkClient("bench", load=load(**changes))
     with pytest.raises(RecipeError, match=rf"^clients\.bench\.load\.[\s\S]*{text}"):
+        client.get_benchmark_commands(client.load, client.parameters)
+
+
+def test_replicas_are_refused_as_their_rates_do_not_add_up(load):
+    """Their sum was 10 % more than what the server did: while one connects anew, the other has the server for itself."""
+    client = RedisBenchmarkClient("bench", replicas=2, load=load())
+    with pytest.raises(RecipeError, match=r"^clients\.bench\.replicas: [\s\S]*do not add up, found 2[\s\S]*redis-load"):
         client.get_benchmark_commands(client.load, client.parameters)
 
 
