@@ -195,7 +195,7 @@ def test_all_that_is_broken_is_told_at_once(plan):
     """A rule that all jobs break is told once."""
     with pytest.raises(RecipeError) as caught:
         plan("services.cache.resources={gpus: 5, time: 9h}", scheduler={"partition": "gpu"})
-    places = [line.partition(":")[0] for line in caught.value.text.splitlines()]
+    places = [line.split(": ")[1] for line in caught.value.text.splitlines()]
     assert places == [
         "services.cache.resources.slurm.account",
         "services.cache.resources.slurm.qos",

@@ -9,6 +9,7 @@ from attrs import frozen
 
 from aifactory_bench import PORT, Client, Command, JobFactory, RecipeError, Registry, Service, load_registry, load_site
 from aifactory_bench.recipe.load import load_recipe_text
+from aifactory_bench.recipe.problems import with_places
 
 NODE = "aifactory_bench_services.redis_node"
 
@@ -88,6 +89,23 @@ def test_data_that_two_make_differently_is_refused(build):
         caught.value
     )
     assert "`after: a` in clients.b" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("clients.a.parameters.rows: no", "small.yaml:5:39: "),
+        ("clients.a.load.rate: missing\nclients.b: no", "small.yaml:5:6: "),
+        ("clients.z: no", "small.yaml:5:3: "),
+        ("matrix.clients.a[0]: no", ""),
+        ("small.yaml:1:1: name: no", ""),
+        ("no place", ""),
+    ],
+)
+def test_what_a_plan_refuses_has_its_place(text, place):
+    """The value's own, or that of what it is missing in."""
+    recipe = load_recipe_text(HEAD + "  a: {kind: drive, parameters: {rows: 5}, target: cache}\n", "small.yaml", REGISTRY)
+    assert with_places(text, recipe.places).startswith(place + text.split("\n")[0])
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from ..plan import Plan
 from ..plugins import Registry, check_job_class, load_registry
 from ..recipe.converter import structure_class
 from ..recipe.model import ClientEntry, Recipe, ServiceEntry
-from ..recipe.problems import Place, Problems
+from ..recipe.problems import Place, Problems, with_places
 from ..sites.model import Site
 from .planner import Planner
 
@@ -167,7 +167,10 @@ class JobFactory:
         """
         self._built = True
         lease_s = recipe.lease_s if lease_s == "recipe" else _checked_lease(lease_s)
-        return Planner(self, recipe, site, run_id, lease_s=lease_s, attempt=attempt, only=only, running=running).plan()
+        try:
+            return Planner(self, recipe, site, run_id, lease_s=lease_s, attempt=attempt, only=only, running=running).plan()
+        except RecipeError as error:
+            raise RecipeError(with_places(error.text, recipe.places), error.hint) from error.__cause__
 
     def parameters_of(self, section: str, entry: ServiceEntry | ClientEntry, cls: type[Any]) -> Any:
         """Return an entry's parameters as an instance of the class's `Parameters`; plain values are checked as a recipe's are.

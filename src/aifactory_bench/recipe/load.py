@@ -86,6 +86,7 @@ def _build(document: Document, text: str, registry: Kinds, notes: tuple[str, ...
         source=text,
         notes=notes,
         data=document.data,
+        places={path: place for path, place in document.values.items() if path},
     )
 
 

@@ -14,6 +14,7 @@ from attrs.validators import ge, gt, le, optional
 from ..slurm.options import check_options
 from ..units import DurationS, SizeBytes
 from .load_model import Load
+from .problems import Path, Place
 from .references import check_reference
 
 SCHEMA = "aifactory-bench/1"
@@ -282,6 +283,8 @@ class Recipe:
     """Aliases that were used, for the user to see."""
     data: Mapping[str, Any] = field(factory=dict, repr=False, eq=False)
     """The recipe as plain values, aliases and overrides applied: what `matrix.expand` sets factors in."""
+    places: Mapping[Path, Place] = field(factory=dict, repr=False, eq=False)
+    """Path -> where it was written."""
 
 
 @frozen

@@ -1,6 +1,7 @@
 """Everything that is wrong with a recipe, each with its place."""
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ Path = tuple[str | int, ...]
 
 _LONGEST = 80
 """Characters of a value or a key that are shown."""
+_PART = re.compile(r"([A-Za-z_][\w-]*)|\[([0-9]+)\]")
+_BEGINS_WITH_PATH = re.compile(r"[a-z_]+(?:\.[A-Za-z_][\w-]*|\[[0-9]+\])+(?=: )")
 SHOWN = 100
 """Problems that are listed; the rest is counted."""
 
@@ -47,6 +50,22 @@ class Problem:
         if self.place.origin == f"--set {path}":
             path = ""
         return f"{self.place}: {path}: {self.text}" if path else f"{self.place}: {self.text}"
+
+
+def with_places(text: str, places: Mapping[Path, Place]) -> str:
+    """Return the text of an error with the place before each line that begins with a path of the recipe.
+
+    Where something is missing, that is the place of what it is missing in.
+    """
+    return "\n".join(_with_place(line, places) for line in text.split("\n"))
+
+
+def _with_place(line: str, places: Mapping[Path, Place]) -> str:
+    found = _BEGINS_WITH_PATH.match(line)
+    path = tuple(int(number) if number else name for name, number in _PART.findall(found[0])) if found else ()
+    while path and path not in places:
+        path = path[:-1]
+    return f"{places[path]}: {line}" if path else line
 
 
 def path_text(path: Path) -> str:

@@ -41,7 +41,7 @@ _HINTS: Mapping[str, str] = {
     "deadline": "the job's deadline had passed before it could end",
     "timeout": "raise resources.time of the job, or ask for fewer points",
     "lease_expired": "no controller cared for the run in time: attach sooner, or raise lease",
-    "no_endpoint": "its service never answered: look at the service's log with `aifactory-bench logs`",
+    "no_endpoint": "its service never answered: look at its log, with `aifactory-bench logs` where it is a job of the run",
     "lost": "the submitter knows no more of the job: attach to the run to take up what is left",
     "missing": "attach to the run to measure what is missing",
 }
