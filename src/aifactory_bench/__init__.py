@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .jobs.base import BaseJob
     from .jobs.client import Client
     from .jobs.service import Service
+    from .jobs.target import Target
     from .orchestrator import AsyncBenchmarkOrchestrator
     from .plan import Plan, PlannedJob, PlannedPoint
     from .plugins import Registry, load_registry
@@ -71,6 +72,7 @@ _PLACES = {
     "jobs.base": ("BaseJob",),
     "jobs.client": ("Client",),
     "jobs.service": ("Service",),
+    "jobs.target": ("Target",),
     "orchestrator": ("AsyncBenchmarkOrchestrator",),
     "plan": ("Plan", "PlannedJob", "PlannedPoint"),
     "plugins": ("Registry", "load_registry"),
@@ -155,6 +157,7 @@ __all__ = [
     "SizeBytes",
     "SubmitError",
     "Summary",
+    "Target",
     "UsageError",
     "calibrate",
     "export_vllm_bench",

@@ -1,6 +1,6 @@
 """`memtier_benchmark` as a client of Redis."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from attrs import field, frozen, validators
@@ -14,10 +14,12 @@ from aifactory_bench import (
     Load,
     RecipeError,
     SizeBytes,
+    Target,
     hookimpl,
 )
 
 from .redis import Operations
+from .redis_cluster import refuse_cluster
 
 OUTPUT = "memtier.json"
 
@@ -47,6 +49,8 @@ class MemtierClient(Client):
     node_module = "aifactory_bench_services.memtier_node"
     targets: ClassVar = {"main": ("redis",)}
     default_image = "docker://redislabs/memtier_benchmark:latest"
+    slos: ClassVar = ()
+    takes_timeout = False
     credential_in_arguments = "memtier_benchmark takes a password no other way"
 
     def check_load(self, load: Load) -> None:
@@ -75,6 +79,10 @@ class MemtierClient(Client):
                 f"divide into {self.replicas} replicas with {load.workers} workers each",
                 f"write {max(1, round(concurrency / threads)) * threads}",
             )
+
+    def check_point(self, load: Load, parameters: MemtierParameters, targets: Mapping[str, Target]) -> None:  # noqa: ARG002
+        """Refuse a cluster."""
+        refuse_cluster(self, targets)
 
     def get_benchmark_commands(self, load: Load, parameters: MemtierParameters) -> Sequence[Command]:
         """Return the command of the warm-up, where there is one, and that of the window."""

@@ -17,6 +17,8 @@ _CONFIG, _INIT = "my.cnf", "init.sql"
 _LEAST_POOL = SizeBytes(5 << 20)
 """Below it no release of either flavour starts."""
 _LEAST_LOG = SizeBytes(8 << 20)
+_SYNC_BINLOG = 1
+"""Of both flavours."""
 
 
 @frozen
@@ -39,14 +41,20 @@ class MySQLParameters:
     """Of the redo log (MariaDB: `innodb_log_file_size`, MySQL: `innodb_redo_log_capacity`); None: the server's own default."""
     log_bin: bool = False
     """A binary log is written."""
-    sync_binlog: int = field(default=1, validator=[validators.ge(0), validators.le((1 << 32) - 1)])
-    """With `log_bin`: the binary log is flushed after so many commits; 0: when the system likes."""
+    sync_binlog: int | None = field(
+        default=None, validator=validators.optional([validators.ge(0), validators.le((1 << 32) - 1)])
+    )
+    """With `log_bin` only: the binary log is flushed after so many commits; 0: when the system likes. None: 1."""
     max_connections: int = field(default=200, validator=[validators.ge(10), validators.le(90_000)])
     """For clients; what reads the counters has connections of its own beyond it."""
     max_prepared_stmt_count: int = field(default=1_000_000, validator=[validators.ge(1), validators.le(1_048_576)])
     """Of all connections together; sysbench needs up to 9 for each of its tables on each connection."""
     performance_schema: bool = False
     """The server's own instruments, which cost some of what they measure."""
+
+    def __attrs_post_init__(self) -> None:
+        if self.sync_binlog is not None and not self.log_bin:
+            raise ValueError(f"sync_binlog: without `log_bin` there is no binary log to flush; found {self.sync_binlog}")
 
 
 class MySQLService(Service):
@@ -93,7 +101,15 @@ class MySQLService(Service):
             f"innodb_flush_log_at_trx_commit={given.innodb_flush_log_at_trx_commit}",
             f"innodb_doublewrite={_on(given.innodb_doublewrite)}",
             f"performance_schema={_on(given.performance_schema)}",
-            *(("log-bin=binlog", "server-id=1", f"sync_binlog={given.sync_binlog}") if given.log_bin else ()),
+            *(
+                (
+                    "log-bin=binlog",
+                    "server-id=1",
+                    f"sync_binlog={_SYNC_BINLOG if given.sync_binlog is None else given.sync_binlog}",
+                )
+                if given.log_bin
+                else ()
+            ),
             *(self._of_mariadb() if self.flavour == "mariadb" else self._of_mysql()),
         ]
 

@@ -22,14 +22,23 @@ from aifactory_bench import (
     Placeholder,
     RecipeError,
     Share,
+    Target,
     hookimpl,
 )
+
+from .one_server import refuse_connections, refuse_several
+from .postgresql import RESERVED_CONNECTIONS
 
 LOG = "transactions"
 DATABASE = "bench"
 """Each client has one of its own, whose name begins so."""
 _ROLE = "bench"
 _SCRIPTS = ("tpcb-like", "simple-update")
+_WORKLOAD = "select-only"
+_TAKEN = ("PGDATABASE", "PGHOST", "PGHOSTADDR", "PGPORT", "PGSERVICE", "PGSERVICEFILE", "PGPASSFILE")
+"""Variables that would lead the tool to another server or database, beside those that the client sets."""
+_LEAST_SAMPLE = 1000
+"""Transactions of the window that a sample must hold. `pgbench_node` knows it too."""
 _LEAST_SCALE = 10
 _CONNECTIONS_PER_S = 50
 """A slow server lets so many in; the time is added to the run."""
@@ -46,8 +55,8 @@ def _check_script(_instance: object, _attribute: object, value: str | None) -> N
 class PgbenchParameters:
     """What a recipe says about the load of pgbench."""
 
-    workload: Literal["select-only", "tpcb-like", "simple-update"] = "select-only"
-    """Reads by key, five statements of which three contend for few rows, or the same without those."""
+    workload: Literal["select-only", "tpcb-like", "simple-update"] | None = None
+    """Reads by key, five statements of which three contend for few rows, or the same without those. None: `select-only`."""
     script: str | None = field(default=None, validator=_check_script)
     """Path on the client's node of a script of your own, in place of `workload`; the standard tables are there."""
     scale: int | None = field(default=None, validator=validators.optional([validators.ge(1), validators.le(100_000)]))
@@ -63,6 +72,12 @@ class PgbenchParameters:
     sampling: Share = field(default=Share(1.0), validator=[validators.gt(Share(0.0)), validators.le(Share(1.0))])
     """Share of transactions of which the latency is written down: less makes the tool faster above 100,000 a second."""
 
+    def __attrs_post_init__(self) -> None:
+        if self.script is None and self.workload is None:
+            object.__setattr__(self, "workload", _WORKLOAD)  # so that results and the node have it
+        elif self.script is not None and self.workload is not None:
+            raise ValueError(f"workload: `script` stands in its place; found {self.workload} beside {self.script}")
+
 
 class PgbenchClient(Client):
     """pgbench with its log of every transaction; `workers` are its threads."""
@@ -73,6 +88,8 @@ class PgbenchClient(Client):
     node_module = "aifactory_bench_services.pgbench_node"
     targets: ClassVar = {"main": ("postgresql",)}
     default_image = "docker://postgres:16"
+    slos: ClassVar = ()
+    takes_timeout = False
     parameters: PgbenchParameters
 
     def get_environment(self) -> Mapping[str, Argument]:
@@ -110,6 +127,23 @@ class PgbenchClient(Client):
                 f"raise `{name}`, or lower `replicas` or `workers`",
             )
 
+    def check_point(self, load: Load, parameters: PgbenchParameters, targets: Mapping[str, Target]) -> None:
+        """Refuse several servers, more connections than there are, variables of our own, and a sample that holds too little."""
+        refuse_several(self, targets)
+        refuse_connections(self, load, targets, RESERVED_CONNECTIONS)
+        for name in sorted({*self.get_environment(), *_TAKEN} & self.environment.keys()):
+            raise RecipeError(
+                f"clients.{self.name}.environment.{name}: pgbench is told by the client itself where and as whom to log in",
+                "leave it out",
+            )
+        expected = (load.rate_per_s or 0.0) * load.duration_s * parameters.sampling
+        if load.process == "poisson" and parameters.sampling < 1 and expected < _LEAST_SAMPLE:
+            raise RecipeError(
+                f"clients.{self.name}.parameters.sampling: {parameters.sampling:.6g} of {load.rate_per_s:g}/s are "
+                f"about {expected:.0f} transactions in a window of {load.duration_s:g}s, at least {_LEAST_SAMPLE} are needed",
+                "leave it out: at this rate the tool can write all of them down, or make `duration` longer",
+            )
+
     def get_benchmark_commands(self, load: Load, parameters: PgbenchParameters) -> Sequence[Command]:
         """Return the one command of a point; the warm-up is its beginning, and is left out afterwards."""
         self.check_load(load)
@@ -141,7 +175,7 @@ class PgbenchClient(Client):
             return ["-f", parameters.script, "-s", scale, *variables]
         if self.replicas > 1 and parameters.workload in _SCRIPTS:
             return ["-f", Joined((FOLDER, f"/{parameters.workload}.sql")), "-s", scale, *variables]
-        return ["-b", parameters.workload]
+        return ["-b", parameters.workload or _WORKLOAD]
 
     def _check_scale(self, scale: int, connections: int, parameters: PgbenchParameters) -> None:
         writes = parameters.script is None and parameters.workload == "tpcb-like"

@@ -24,6 +24,8 @@ LOG = "transactions"
 _ACCOUNTS = 100_000
 """Of a scale of 1."""
 _LEAST_SCALE = 10
+_LEAST_SAMPLE = 1000
+"""With fewer transactions of the window no p99 and no second of it means anything."""
 _FIRST_WORDS = 300
 _SAYS_NOTHING = ("pgbench: setting random seed",)
 _US_PER_S = 1_000_000
@@ -112,23 +114,34 @@ def reduce(context: Context, outcome: ToolOutcome) -> Measurement:
     measurement = _bare(context, outcome, is_open)
     words = _words(outcome, context)
     how = f"{how_it_ended(outcome)}{': ' if words else ''}{words}"
-    log = read_log(context.folder, LOG, is_open)
+    log, summary = read_log(context.folder, LOG, is_open), read_summary(output_of(outcome.stdout))
+    sampling = float(context.parameters.get("sampling") or 1.0)
+    if not log.count() and sampling < 1 and summary.get("processed"):
+        return failed(measurement, f"{how}; {_too_few(0, sampling)}")
     if not log.count():
         return failed(measurement, f"{how}; its log tells of no transaction that ended well")
     ended_well = outcome.exit_code == 0 and how_it_was_stopped(outcome) is None
     first_us, last_us = log.span_us()
+    if sampling < 1:
+        # The first one that was written down is not the first one: the load begins when all connections are there.
+        first_us = outcome.start_wall_ns // _NS_PER_US + round(summary.get("connect_ms", 0.0) * _US_PER_S / 1000)
     window = _window_of(context, outcome, first_us, last_us if not ended_well else None)
     if window.end_us <= window.start_us:
         return failed(measurement, f"{how}; all that it tells of was sent in the warm-up")
     _times(measurement, window, first_us, last_us)
-    sampling = float(context.parameters.get("sampling") or 1.0)
-    summary = read_summary(output_of(outcome.stdout))
     if ended_well and (lost := _lost(log, summary, sampling)):
         return failed(measurement, f"{how}; {lost}")
     # The summary counts all: what is written down is scaled to it, where only a sample was.
-    scale = summary["processed"] / log.count() if sampling < 1 and summary.get("processed") else 1.0
+    scale = summary.get("processed", log.count() / sampling) / log.count() if sampling < 1 else 1.0
     within = _Within(log, window, is_open)
     within.fill(measurement, _name(context), scale)
+    if ended_well and sampling < 1:
+        if len(within.latencies_ns()) < _LEAST_SAMPLE:
+            return failed(measurement, f"{how}; {_too_few(len(within.latencies_ns()), sampling)}")
+        # How many of a window are in a sample is chance; how many there were the tool knows, of its whole run.
+        measurement.achieved_per_s = summary["rate_per_s"]
+        measurement.counts.ok = round(min(summary["processed"], summary["rate_per_s"] * measurement.window_s))
+        measurement.absent["counts.sampled"] = f"the rate is {NAME}'s own, of its whole run: a sample does not count the window"
     _others(measurement, log, window, sampling)
     if is_open:
         _schedule(measurement, context, log, window, sampling)
@@ -145,6 +158,10 @@ def reduce(context: Context, outcome: ToolOutcome) -> Measurement:
     if not ended_well:
         measurement.status, measurement.reason = "cut", how
     return measurement
+
+
+def _too_few(recorded: int, sampling: float) -> str:
+    return f"a sample of {sampling:.6g} holds {recorded} transactions of the window, at least {_LEAST_SAMPLE} are needed"
 
 
 def _lost(log: Log, summary: "Dict[str, float]", sampling: float) -> str:
@@ -190,9 +207,10 @@ def _window_of(context: Context, outcome: ToolOutcome, first_us: int, last_us: "
     began_us, duration_us = outcome.start_wall_ns // _NS_PER_US, round(float(context.load["duration_s"]) * _US_PER_S)
     whole_until_us = began_us + _seconds(outcome) * _US_PER_S
     start_us = first_us + round(float(context.load["warmup_s"]) * _US_PER_S)
-    if context.ranks > 1:
+    if context.ranks > 1 or float(context.parameters.get("sampling") or 1.0) < 1:
         # All ranks are started at one instant and for the same time, but each is ready when it is: counted from their first
         # transactions their windows would lie apart. At the end of the tool's time they are one, and the warm-up has passed.
+        # Of a sample nobody knows the first transaction, and it is counted from there too.
         start_us = max(first_us, whole_until_us - round(_TAIL_S * _US_PER_S) - duration_us)
     end_us = start_us + duration_us
     return _Window(start_us, min(end_us, whole_until_us, end_us if last_us is None else last_us))

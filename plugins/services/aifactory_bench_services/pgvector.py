@@ -1,18 +1,32 @@
 """Vector search in PostgreSQL with pgvector, on the load core."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 from attrs import field, frozen, validators
 
-from aifactory_bench import BaseJob, Client, hookimpl
+from aifactory_bench import BaseJob, Client, Load, Target, hookimpl
+
+from .one_server import refuse_connections
+from .postgresql import RESERVED_CONNECTIONS
 
 _MOST_INDEXED = 2000
 """Dimensions that pgvector can put into an index."""
+_DEFAULTS: Mapping[str, Mapping[str, int]] = {
+    "hnsw": {"m": 16, "ef_construction": 64, "ef_search": 40},
+    "ivfflat": {"lists": 100, "probes": 10},
+    "none": {},
+}
+"""Index -> what belongs to it, where a recipe says nothing."""
 
 
 def _number(default: int, least: int, most: int) -> int:
     made: int = field(default=default, validator=[validators.ge(least), validators.le(most)])
+    return made
+
+
+def _of_index(least: int, most: int) -> int | None:
+    made: int | None = field(default=None, validator=validators.optional([validators.ge(least), validators.le(most)]))
     return made
 
 
@@ -30,16 +44,16 @@ class PgvectorParameters:
     """Distance: by angle, Euclidean, or the negative inner product."""
     index: Literal["hnsw", "ivfflat", "none"] = "hnsw"
     """`none`: every query looks at every vector, and finds the right ones."""
-    m: int = _number(16, 2, 100)
-    """`hnsw`: connections of a node of the graph."""
-    ef_construction: int = _number(64, 4, 1000)
-    """`hnsw`: candidates while the graph is built; at least twice `m`."""
-    ef_search: int = _number(40, 1, 1000)
-    """`hnsw`: candidates of a query; below `k` fewer than `k` are found."""
-    lists: int = _number(100, 1, 32_768)
-    """`ivfflat`: parts of the index."""
-    probes: int = _number(10, 1, 32_768)
-    """`ivfflat`: parts that a query looks at."""
+    m: int | None = _of_index(2, 100)
+    """`hnsw` only: connections of a node of the graph. None: 16."""
+    ef_construction: int | None = _of_index(4, 1000)
+    """`hnsw` only: candidates while the graph is built; at least twice `m`. None: 64."""
+    ef_search: int | None = _of_index(1, 1000)
+    """`hnsw` only: candidates of a query; below `k` fewer than `k` are found. None: 40."""
+    lists: int | None = _of_index(1, 32_768)
+    """`ivfflat` only: parts of the index, at most as many as vectors. None: 100, of fewer vectors one each."""
+    probes: int | None = _of_index(1, 32_768)
+    """`ivfflat` only: parts that a query looks at, at most `lists`. None: 10, of fewer lists all."""
     k: int = _number(10, 1, 1000)
     """Neighbours that are asked for."""
     queries: int = _number(1000, 1, 1_000_000)
@@ -48,10 +62,27 @@ class PgvectorParameters:
     def __attrs_post_init__(self) -> None:
         if self.index != "none" and self.dimensions > _MOST_INDEXED:
             raise ValueError(f"dimensions: an index takes at most {_MOST_INDEXED}; found {self.dimensions}")
-        if self.index == "hnsw" and self.ef_construction < 2 * self.m:
+        for index, options in _DEFAULTS.items():
+            for name in options if index != self.index else ():
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name}: is for index: {index} only; the index is {self.index}")
+        self._fill()
+        if self.m is not None and self.ef_construction is not None and self.ef_construction < 2 * self.m:
             raise ValueError(f"ef_construction: must be at least twice m, {2 * self.m}; found {self.ef_construction}")
+        if self.lists is not None and self.lists > self.vectors:
+            raise ValueError(f"lists: there are only {self.vectors} vectors; found {self.lists}")
+        if self.lists is not None and self.probes is not None and self.probes > self.lists:
+            raise ValueError(f"probes: there are only {self.lists} lists; found {self.probes}")
         if self.k > self.vectors:
             raise ValueError(f"k: there are only {self.vectors} vectors; found {self.k}")
+
+    def _fill(self) -> None:
+        """Fill in what belongs to the index, so that results and the node have it; what does not stays None."""
+        most = self.vectors
+        for name, default in _DEFAULTS[self.index].items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, min(default, most) if self.index == "ivfflat" else default)
+            most = getattr(self, name)
 
 
 class PgvectorClient(Client):
@@ -61,6 +92,10 @@ class PgvectorClient(Client):
     Parameters = PgvectorParameters
     node_module = "aifactory_bench_services.pgvector_node"
     targets: ClassVar = {"main": ("postgresql",)}
+
+    def check_point(self, load: Load, parameters: PgvectorParameters, targets: Mapping[str, Target]) -> None:  # noqa: ARG002
+        """Refuse more connections than the servers leave."""
+        refuse_connections(self, load, targets, RESERVED_CONNECTIONS)
 
 
 @hookimpl

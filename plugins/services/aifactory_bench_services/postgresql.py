@@ -26,6 +26,8 @@ _DATA = Joined((FOLDER, "/data"))
 _MIB = 1 << 20
 _LARGEST = SizeBytes(1 << 43)
 _ADMIN = "postgres"
+RESERVED_CONNECTIONS = 3
+"""Of `max_connections`: for what reads the counters, as a superuser."""
 _NAME = r"[a-z][a-z0-9_-]{0,62}"
 
 
@@ -124,7 +126,7 @@ class PostgreSQLService(Service):
             f"maintenance_work_mem = {parameters.maintenance_work_mem_bytes >> 10}kB",
             f"effective_cache_size = {parameters.effective_cache_size_bytes >> 10}kB",
             f"max_connections = {parameters.max_connections}",
-            "superuser_reserved_connections = 3",
+            f"superuser_reserved_connections = {RESERVED_CONNECTIONS}",
             f"checkpoint_timeout = {int(parameters.checkpoint_timeout_s)}s",
             f"max_wal_size = {parameters.max_wal_size_bytes >> 20}MB",
             f"min_wal_size = {min(80, parameters.max_wal_size_bytes >> 20)}MB",

@@ -1,11 +1,13 @@
 """`redis-benchmark`, the load tool that comes with Redis, as a client."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
 from attrs import field, frozen, validators
 
-from aifactory_bench import BaseJob, Client, Command, Load, Placeholder, RecipeError, SizeBytes, hookimpl
+from aifactory_bench import BaseJob, Client, Command, Load, Placeholder, RecipeError, SizeBytes, Target, hookimpl
+
+from .redis_cluster import refuse_cluster
 
 Test = Literal[
     "get", "set", "mset", "incr", "lpush", "rpush", "sadd", "hset", "zadd", "ping_inline", "ping_mbulk"
@@ -43,6 +45,8 @@ class RedisBenchmarkClient(Client):
     node_module = "aifactory_bench_services.redis_benchmark_node"
     targets: ClassVar = {"main": ("redis",)}
     default_image = "docker://redis:7.4"
+    slos: ClassVar = ()
+    takes_timeout = False
     credential_in_arguments = "redis-benchmark takes a password no other way"
 
     def check_load(self, load: Load) -> None:
@@ -69,6 +73,10 @@ class RedisBenchmarkClient(Client):
                 f"with --threads it rounds the time of a run up to the next quarter of a second",
                 "use the kinds memtier, which has threads, or redis-load, which has workers",
             )
+
+    def check_point(self, load: Load, parameters: RedisBenchmarkParameters, targets: Mapping[str, Target]) -> None:  # noqa: ARG002
+        """Refuse a cluster."""
+        refuse_cluster(self, targets)
 
     def get_benchmark_commands(self, load: Load, parameters: RedisBenchmarkParameters) -> Sequence[Command]:
         """Return the one command of a point."""

@@ -1,5 +1,6 @@
 """redis-benchmark on the node: keys under its own names before the window, one measurement out of its reports after it."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from aifactory_bench.node.contract import Context, PrepareError, ToolOutcome
@@ -27,11 +28,14 @@ NOT_FOUND = 127
 _STOPS_AT_ERRORS = 7
 """From this version on a reply that is an error ends the tool; before, it was counted like any other."""
 _TIMEOUT_S = 30.0
+_AT_ONCE = 1000
 _NS_PER_S = 1_000_000_000
 
 
 def prepare(context: Context) -> dict[str, Any]:
     """Write all keys that the test will ask for; a test that lets one key grow begins without that key.
+
+    The counters of `incr` are removed where fresh data is asked for.
 
     Raises:
         PrepareError: the server cannot be reached, or refuses.
@@ -39,18 +43,22 @@ def prepare(context: Context) -> dict[str, Any]:
     test = context.parameters["test"]
     if test in STRINGS:
         return dict(write_keys(context))
-    if test in GROWING and context.rank == 0:
-        for endpoint in context.endpoints["main"]:
-            _delete(endpoint, context.secrets.get("main", ""), GROWING[test])
-    return {"keys": 0}
+    names: list[str] = []
+    if test in GROWING:
+        names = [GROWING[test]]
+    elif test == "incr" and context.reset == "data":
+        names = [f"counter:{number:012d}" for number in range(context.parameters["keys"])]
+    secret = context.secrets.get("main", "")
+    return {"keys": 0, "keys_removed": sum(_removed(endpoint, secret, names) for endpoint in context.endpoints["main"])}
 
 
-def _delete(endpoint: Endpoint, secret: str, key: str) -> None:
+def _removed(endpoint: Endpoint, secret: str, names: Sequence[str]) -> int:
+    """Remove keys; return how many there were."""
     try:
         with Client(endpoint.host, endpoint.port, secret, _TIMEOUT_S) as client:
-            client.ask("UNLINK", key)
+            return sum(int(client.ask("UNLINK", *names[at : at + _AT_ONCE])) for at in range(0, len(names), _AT_ONCE))
     except (OSError, ErrorReply, RespError) as error:
-        raise PrepareError(f"{endpoint.url}: the key {key} cannot be removed: {error}") from None
+        raise PrepareError(f"{endpoint.url}: the keys of the test cannot be removed: {error}") from None
 
 
 def reduce(context: Context, outcome: ToolOutcome) -> Measurement:

@@ -1,11 +1,13 @@
 """Messages through Redis: publish and subscribe, and streams with a group of consumers; clients on the load core."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from attrs import field, frozen, validators
 
-from aifactory_bench import BaseJob, Client, SizeBytes, hookimpl
+from aifactory_bench import BaseJob, Client, Load, SizeBytes, Target, hookimpl
+
+from .redis_cluster import refuse_cluster
 
 _STAMP_BYTES = 20
 _SIZE: Any = [validators.ge(SizeBytes(_STAMP_BYTES + 1)), validators.le(SizeBytes(512 << 20))]
@@ -52,6 +54,10 @@ class RedisPubsubClient(Client):
     node_module = "aifactory_bench_services.redis_messages_node"
     targets: ClassVar = {"main": ("redis",)}
 
+    def check_point(self, load: Load, parameters: Any, targets: Mapping[str, Target]) -> None:  # noqa: ARG002
+        """Refuse a cluster."""
+        refuse_cluster(self, targets)
+
 
 class RedisStreamClient(Client):
     """XADD on the load core, and consumers that measure how long it takes until an entry is read."""
@@ -60,6 +66,10 @@ class RedisStreamClient(Client):
     Parameters = RedisStreamParameters
     node_module = "aifactory_bench_services.redis_messages_node"
     targets: ClassVar = {"main": ("redis",)}
+
+    def check_point(self, load: Load, parameters: Any, targets: Mapping[str, Target]) -> None:  # noqa: ARG002
+        """Refuse a cluster."""
+        refuse_cluster(self, targets)
 
 
 @hookimpl

@@ -1,6 +1,6 @@
 """`sysbench` as a client of MySQL and MariaDB."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any, ClassVar, Literal
 
@@ -18,10 +18,12 @@ from aifactory_bench import (
     Load,
     Placeholder,
     RecipeError,
+    Target,
     hookimpl,
 )
 
 from .extra_arguments import check_model
+from .one_server import refuse_connections, refuse_several
 
 CONFIG = "sysbench.cfg"
 """Written by `sysbench_node.prepare`: user and password."""
@@ -29,6 +31,7 @@ REPORT = "report.lua"
 DATABASE = "sbtest"
 """How the names of databases begin; `sysbench_node.database_of` says how they go on."""
 _SEED = Placeholder("seed.point")
+_WORKLOAD = "oltp_read_only"
 _REPORT_LUA = r"""
 -- Runs a workload of sysbench and prints what it counts as JSON, one object a line.
 local script
@@ -92,8 +95,8 @@ def _check_script(_instance: Any, _attribute: Any, value: str) -> None:
 class SysbenchParameters:
     """What a recipe says about the load of sysbench."""
 
-    workload: Literal["oltp_point_select", "oltp_read_only", "oltp_read_write"] = "oltp_read_only"
-    """1, 16 and 20 statements a transaction."""
+    workload: Literal["oltp_point_select", "oltp_read_only", "oltp_read_write"] | None = None
+    """1, 16 and 20 statements a transaction. None: `oltp_read_only`."""
     script: str | None = field(
         default=None, validator=validators.optional([check_model(paths_only=True), _check_script]), kw_only=True
     )
@@ -116,6 +119,10 @@ class SysbenchParameters:
     def __attrs_post_init__(self) -> None:
         if self.prepare == "script" and self.script is None:
             raise ValueError("prepare: script needs a `script`")
+        if self.script is None and self.workload is None:
+            object.__setattr__(self, "workload", _WORKLOAD)  # so that results and the node have it
+        elif self.script is not None and self.workload is not None:
+            raise ValueError(f"workload: `script` stands in its place; found {self.workload} beside {self.script}")
 
 
 class SysbenchClient(Client):
@@ -129,6 +136,8 @@ class SysbenchClient(Client):
     mode = "tool"
     node_module = "aifactory_bench_services.sysbench_node"
     targets: ClassVar = {"main": ("mysql",)}
+    slos: ClassVar = ()
+    takes_timeout = False
     parameters: SysbenchParameters
 
     def check_load(self, load: Load) -> None:
@@ -170,6 +179,11 @@ class SysbenchClient(Client):
                 f"{self.replicas} replicas",
                 f"write {whole}/s",
             )
+
+    def check_point(self, load: Load, parameters: SysbenchParameters, targets: Mapping[str, Target]) -> None:  # noqa: ARG002
+        """Refuse several servers, and more threads than the server takes connections."""
+        refuse_several(self, targets)
+        refuse_connections(self, load, targets, 0)  # what we need for ourselves the server is given beyond `max_connections`
 
     def get_files(self) -> Sequence[File]:
         """Return the Lua file that runs the workload and prints JSON; it is the same for all points."""

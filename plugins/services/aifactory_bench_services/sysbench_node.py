@@ -3,7 +3,7 @@
 import math
 import os
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 from aifactory_bench.node.contract import Context, PrepareError, ToolOutcome
 from aifactory_bench.node.endpoint import Endpoint
@@ -102,6 +102,11 @@ def prepare(context: Context) -> "Dict[str, Any]":
 def _bring(context: Context, connection: Connection) -> "Dict[str, Any]":
     parameters = context.parameters
     how, database = parameters["prepare"], database_of(context)
+    if how == "none" and context.reset == "data":
+        raise PrepareError(
+            "repetitions.reset is `data`, and with `prepare: none` nothing is made anew: leave `reset` out, or prepare "
+            "with `tables` or `script`"
+        )
     connection.ask(f"CREATE DATABASE IF NOT EXISTS `{database}`")
     if how == "none":
         return {"database": database, "made": False}
@@ -218,14 +223,18 @@ def reduce(context: Context, outcome: ToolOutcome) -> Measurement:
     words = output.words or last_words(outcome, context)
     how = f"{how_it_ended(outcome)}{': ' if words else ''}{words}"
     ended = outcome.exit_code == 0 and how_it_was_stopped(outcome) is None and bool(output.total)
-    window_s = output.total.get("time_interval", output.seconds[-1].get("time_total", 0.0) if output.seconds else 0.0)
+    took_s = output.total.get("time_interval", output.seconds[-1].get("time_total", 0.0) if output.seconds else 0.0)
+    window_s, in_time = _in_time(output, took_s, measurement.window_asked_s)
     if not output.events or window_s <= 0:
         return failed(measurement, f"{how}; it counted {output.events} transactions in {window_s:g} s")
+    if not sum(_statements(output).values()):
+        whose = "the script" if context.parameters.get("script") else "it"
+        return failed(measurement, f"{how}; {whose} sent no query")
     measurement.window_s = window_s
     measurement.end_wall_ns = measurement.start_wall_ns + round(window_s * _NS_PER_S)
-    measurement.phases_s.update(warmup=float(context.load["warmup_s"]), measure=window_s)
+    measurement.phases_s.update(warmup=float(context.load["warmup_s"]), measure=window_s, drain=max(0.0, took_s - window_s))
     measurement.counts.ok = output.events
-    measurement.achieved_per_s = output.events / window_s
+    measurement.achieved_per_s = in_time / window_s
     _skipped(measurement, output)
     _latency(measurement, context, output)
     _metrics(measurement, output)
@@ -305,11 +314,27 @@ def _latency(measurement: Measurement, context: Context, output: Output) -> None
     measurement.latency = found
 
 
+def _in_time(output: Output, took_s: float, asked_s: float) -> "Tuple[float, int]":
+    """Return how long the window was, and how many transactions ended in it.
+
+    The tool waits for what is on its way, and a server that hangs makes that wait as long as it likes.
+    """
+    if took_s <= asked_s + _MISSING_S:
+        return took_s, output.events
+    inside = (second for second in output.seconds if second.get("time_total", 0.0) <= asked_s + _MISSING_S)
+    return asked_s, sum(whole(second, "events") for second in inside)
+
+
+def _statements(output: Output) -> "Dict[str, int]":
+    parts = [output.total] if output.total else output.seconds
+    return {name: sum(whole(part, name) for part in parts) for name in ("reads", "writes", "other")}
+
+
 def _metrics(measurement: Measurement, output: Output) -> None:
     parts = [output.total] if output.total else output.seconds
-    statements = {name: sum(whole(part, name) for part in parts) for name in ("reads", "writes", "other")}
+    statements = _statements(output)
     measurement.metrics["queries_per_s"] = {
-        "value": sum(statements.values()) / measurement.window_s,
+        "value": sum(statements.values()) / output.events * (measurement.achieved_per_s or 0.0),
         "unit": "query/s",
         "merge": "sum",
     }

@@ -12,7 +12,7 @@ from attrs import asdict
 
 from ..errors import RecipeError
 from ..jobs.base import parameters_to_json
-from ..jobs.client import Client, load_to_json, with_defaults
+from ..jobs.client import Client, load_to_json
 from ..jobs.context import JobContext, job_token
 from ..jobs.service import Service
 from ..jobs.staging import STAGING_TIME_S, staging_of
@@ -230,7 +230,7 @@ class Planner:
         services: Mapping[str, PlannedService],
     ) -> None:
         parameters, parameters_json = self._client_parameters(entry, type(made.client))
-        load = with_defaults(entry.load, type(made.client))
+        load = made.client.fill_load(entry.load)
         load_json = load_to_json(load)
         targets = {role: target_of(services[name]) for role, name in entry.targets.items()}
         made.client.check_point(load, parameters, targets)

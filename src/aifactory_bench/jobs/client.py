@@ -33,6 +33,8 @@ class Client(BaseJob):
     """Role -> service kinds it can measure; an empty tuple takes any kind. Every role is needed."""
     default_timeout_s: ClassVar[float] = 10.0
     """Of one request, where a recipe says nothing."""
+    takes_timeout: ClassVar[bool] = True
+    """A recipe may set `timeout`; of a tool that has no such option it would do nothing."""
     default_connections: ClassVar[int] = DEFAULT_CONNECTIONS
     """Open loop: size of the connection pool, where a recipe says nothing."""
     slos: ClassVar[tuple[str, ...]] = ("latency",)
@@ -69,6 +71,20 @@ class Client(BaseJob):
             parameters: of the point, an instance of `Parameters`.
         """
         return ()
+
+    @final
+    def fill_load(self, load: Load) -> Load:
+        """Return a load as a recipe has it with what it leaves open filled in.
+
+        Raises:
+            RecipeError: it sets a timeout, and the kind takes none.
+        """
+        if load.timeout_s is not None and not self.takes_timeout:
+            raise RecipeError(
+                f"clients.{self.name}.load.timeout: {self.kind} has no time limit of one request, found {load.timeout_s:g}s",
+                "leave it out",
+            )
+        return with_defaults(load, type(self))
 
     def check_point(self, load: Load, parameters: Any, targets: Mapping[str, Target]) -> None:
         """Refuse what this kind cannot measure there, before anything is started; by default nothing.

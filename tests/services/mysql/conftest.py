@@ -282,7 +282,7 @@ def load() -> Callable[..., Load]:
     """Make a closed-loop load that is short."""
 
     def make(**changes: Any) -> Load:
-        fields = {"process": "closed", "concurrency": 4, "warmup_s": 0.0, "duration_s": 1.0, "timeout_s": 2.0}
+        fields = {"process": "closed", "concurrency": 4, "warmup_s": 0.0, "duration_s": 1.0}
         if changes.get("process") == "poisson":
             del fields["concurrency"]
         return Load(**{**fields, **changes})

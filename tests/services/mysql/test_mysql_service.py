@@ -217,3 +217,10 @@ def test_wrong_parameters(parameters, text):
     with pytest.raises(RecipeError) as raised:
         factory.create_service(ServiceEntry("db", kind="mysql", parameters=parameters))
     assert text in raised.value.text
+
+
+def test_a_binary_log_that_is_not_there_is_not_flushed():
+    with pytest.raises(ValueError, match="sync_binlog: without `log_bin` there is no binary log to flush; found 0"):
+        MySQLParameters(sync_binlog=0)
+    for given, line in (({}, "sync_binlog=1"), ({"sync_binlog": 0}, "sync_binlog=0")):
+        assert line in MySQLService("db", MySQLParameters(log_bin=True, **given)).get_mysql_config()

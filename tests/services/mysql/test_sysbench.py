@@ -372,3 +372,24 @@ def test_parameters_out_of_range_are_refused(wrong):
 def test_a_script_that_prepares_must_be_there():
     with pytest.raises(ValueError, match="needs a `script`"):
         SysbenchParameters(prepare="script")
+
+
+def test_a_script_in_place_of_a_workload():
+    assert SysbenchParameters().workload == "oltp_read_only"
+    assert SysbenchParameters(script="/s.lua").workload is None
+    with pytest.raises(ValueError, match=r"workload: `script` stands in its place; found oltp_read_only beside /s\.lua"):
+        SysbenchParameters(script="/s.lua", workload="oltp_read_only")
+
+
+def test_a_script_that_asks_nothing_is_no_measurement(mariadb, measured, load, tmp_path):
+    path = tmp_path / "own.lua"
+    path.write_text("function event() end\n")
+    _, _, measurement, _ = measured(client_of(load(), script=str(path), prepare="none"), mariadb)
+    assert (measurement.status, measurement.counts.ok) == ("failed", 0)
+    assert measurement.reason.endswith("; the script sent no query")
+
+
+def test_nothing_can_be_made_anew_where_nothing_is_made(mariadb, context_of, load, run):
+    context = context_of(client_of(load(), prepare="none"), mariadb, reset="data")
+    with pytest.raises(PrepareError, match="with `prepare: none` nothing is made anew"):
+        sysbench_node.prepare(context)

@@ -174,3 +174,20 @@ def test_damaged_output_never_raises_and_never_makes_numbers_up(data):
     assert histogram.count == sum(output.buckets.values())
     assert output.events >= 0
     assert output.failures >= 0
+
+
+def test_a_server_that_hangs_makes_the_window_no_longer(context_of, outcome_of, load, checked):
+    """After two seconds nothing came; the tool reported zeros until it was stopped, long after the second that was asked."""
+    client = client_of(load(duration_s=1.0), workload="oltp_point_select")
+    text = sample("server-killed")
+    text += "".join(
+        f'{{"afb": "second", "time_interval": 1.0, "time_total": {second}.0, "events": 0, "reads": 0}}\n'
+        for second in range(3, 73)
+    )
+    first = parse(text).seconds[0]
+    measurement = checked(sysbench_node.reduce(context_of(client), outcome_of(text, timed_out=True, exit_code=-9)))
+    assert measurement.status == "cut"
+    assert measurement.window_s == 1.0
+    assert measurement.achieved_per_s == first["events"]
+    assert measurement.phases_s["drain"] == 71.0
+    assert measurement.metrics["queries_per_s"]["value"] == pytest.approx(first["events"], rel=0.01)

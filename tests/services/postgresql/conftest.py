@@ -152,7 +152,7 @@ def load() -> Callable[..., Load]:
     """Make a load that is short."""
 
     def make(**changes: Any) -> Load:
-        return Load(**{"process": "closed", "concurrency": 4, "warmup_s": 0.0, "duration_s": 1.0, "timeout_s": 2.0, **changes})
+        return Load(**{"process": "closed", "concurrency": 4, "warmup_s": 0.0, "duration_s": 1.0, **changes})
 
     return make
 

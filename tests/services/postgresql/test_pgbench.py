@@ -202,12 +202,35 @@ def test_replicas_write_rows_of_their_own(measured, load, server):
 
 
 def test_a_sample_is_scaled_to_what_the_tool_counted(measured, load):
-    client = client_of(load(duration_s=0.4), sampling=0.1)
-    measurement, _, counted, _ = measured(client)
+    client = client_of(load(duration_s=1.0), sampling=0.5)
+    measurement, _, counted, context = measured(client)
+    assert measurement.status == "ok", measurement.reason
     assert sent_of(measurement) == pytest.approx(counted, abs=2)
     written = histogram_of(measurement, "all").count
-    assert measurement.counts.ok == pytest.approx(10 * written, rel=0.3)
-    assert measurement.metrics["sampling"]["value"] == 0.1
+    assert written >= 1000
+    assert measurement.counts.ok == pytest.approx(2 * written, rel=0.3)
+    assert measurement.metrics["sampling"]["value"] == 0.5
+    assert measurement.achieved_per_s == measurement.metrics["tool_rate"]["value"], "the tool has counted all of them"
+    assert measurement.start_wall_ns // 1000 < read_log(context.folder, "transactions", is_open=False).span_us()[1] - 10**6
+    assert "whole run" in measurement.absent["counts.sampled"]
+
+
+@pytest.mark.parametrize("sampling", [0.0002, 1e-6])
+def test_a_sample_that_is_too_small_is_no_measurement(measured, load, sampling):
+    """Five transactions give no rate, and none at all were not sent in the warm-up."""
+    measurement, _, _, _ = measured(client_of(load(duration_s=0.4), sampling=sampling))
+    assert measurement.status == "failed"
+    assert f"a sample of {sampling:g} holds" in measurement.reason
+    assert "at least 1000 are needed" in measurement.reason
+    assert "warm-up" not in measurement.reason
+
+
+def test_the_window_of_a_sample_does_not_begin_with_what_was_written_down(recorded):
+    """The same window, whichever transaction is the first of the sample; what is in it is too little here."""
+    for drop in (0, 10):
+        measurement = recorded(drop=drop, sampling=0.5)
+        assert measurement.start_wall_ns == 1_795_814_912_000_000_000 + (3_000 - 500 - 1_200) * 1_000_000
+        assert "holds" in measurement.reason
 
 
 def test_the_data_is_made_anew_only_where_it_is_asked_for_or_another(measured, load, server, context_of):
@@ -325,9 +348,10 @@ def recorded(context_of, load, samples, tmp_path, server):
     """Return what is made of the recorded open loop, or of a part of it."""
     import shutil
 
-    def go(keep=None, drop=0, ranks=1, **changes):
+    def go(keep=None, drop=0, ranks=1, sampling=1.0, **changes):
         client = client_of(
-            load(process="poisson", rate_per_s=100.0, concurrency=None, connections=3, workers=2, warmup_s=0.5, duration_s=1.2)
+            load(process="poisson", rate_per_s=100.0, concurrency=None, connections=3, workers=2, warmup_s=0.5, duration_s=1.2),
+            sampling=sampling,
         )
         context = context_of(client, server.endpoint, ranks=ranks)
         for path in (samples / "open").glob("transactions.*"):
@@ -374,3 +398,10 @@ def test_half_of_it_after_an_abort_is_cut_and_nothing_of_it_is_no_measurement(re
     nothing = recorded(keep=0.0, exit_code=1, stderr="pgbench: error: connection refused\n")
     assert nothing.status == "failed"
     assert nothing.reason.startswith("tool output is not a success: exit code 1: pgbench: error: connection refused")
+
+
+def test_a_script_in_place_of_a_workload():
+    assert PgbenchParameters().workload == "select-only"
+    assert PgbenchParameters(script="/s.sql").workload is None
+    with pytest.raises(ValueError, match=r"workload: `script` stands in its place; found tpcb-like beside /s\.sql"):
+        PgbenchParameters(script="/s.sql", workload="tpcb-like")

@@ -133,8 +133,27 @@ def test_many_vectors_come_in_parts_and_are_no_queries(monkeypatch):
         ({"ef_construction": 20}, "ef_construction: must be at least twice m, 32"),
         ({"k": 11, "vectors": 10}, "k: there are only 10 vectors"),
         ({"m": 1}, "m"),
+        ({"lists": 50}, "lists: is for index: ivfflat only; the index is hnsw"),
+        ({"probes": 5}, "probes: is for index: ivfflat only"),
+        ({"index": "none", "m": 16}, "m: is for index: hnsw only; the index is none"),
+        ({"index": "none", "ef_search": 40}, "ef_search: is for index: hnsw only"),
+        ({"index": "ivfflat", "ef_construction": 64}, "ef_construction: is for index: hnsw only"),
+        ({"index": "ivfflat", "lists": 20, "probes": 21}, "probes: there are only 20 lists; found 21"),
+        ({"index": "ivfflat", "lists": 51, "vectors": 50}, "lists: there are only 50 vectors; found 51"),
     ],
 )
 def test_wrong_parameters_are_refused(wrong, text):
     with pytest.raises(ValueError, match=text):
         PgvectorParameters(**wrong)
+
+
+def test_what_belongs_to_the_index_has_its_defaults_and_the_rest_none():
+    def filled(**given):
+        made = PgvectorParameters(**given)
+        return made.m, made.ef_construction, made.ef_search, made.lists, made.probes
+
+    assert filled() == (16, 64, 40, None, None)
+    assert filled(index="ivfflat") == (None, None, None, 100, 10)
+    assert filled(index="ivfflat", vectors=50, k=5) == (None, None, None, 50, 10)
+    assert filled(index="ivfflat", lists=4) == (None, None, None, 4, 4)
+    assert filled(index="none") == (None,) * 5
