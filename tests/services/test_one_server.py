@@ -4,6 +4,7 @@ import pytest
 
 from aifactory_bench import JobFactory, RecipeError, load_registry, load_site
 from aifactory_bench.recipe.load import load_recipe_text
+from aifactory_bench_services.pgbench import PgbenchParameters
 
 HEAD = "schema: aifactory-bench/1\nname: small\n"
 CLOSED = "process: closed, warmup: 1s, duration: 1s, concurrency"
@@ -78,3 +79,10 @@ def test_a_rate_of_which_a_sample_would_hold_too_little_is_refused(build):
     with pytest.raises(RecipeError, match=r"parameters\.sampling: 0\.001 of 2000/s are about 20 transactions"):
         build("kind: postgresql", f"kind: pgbench, parameters: {{sampling: 0.1%}}, {load}")
     assert build("kind: postgresql", f"kind: pgbench, parameters: {{sampling: 10%}}, {load}").points
+
+
+def test_a_script_of_pgbench_stands_in_place_of_a_workload():
+    assert PgbenchParameters().workload == "select-only"
+    assert PgbenchParameters(script="/s.sql").workload is None
+    with pytest.raises(ValueError, match=r"workload: `script` stands in its place; found tpcb-like beside /s\.sql"):
+        PgbenchParameters(script="/s.sql", workload="tpcb-like")

@@ -193,3 +193,11 @@ def test_garbage_in_the_buckets_is_refused_or_consistent(data: bytes) -> None:
     except ValueError:
         return
     assert Histogram.from_json(found.to_json()) == found
+
+
+@pytest.mark.parametrize("value_ns", [0, 1023, 1024, (1 << 61) - 1, 1 << 61, (1 << 62) - 1])
+def test_the_longest_values_come_back_too(value_ns: int) -> None:
+    """What can be recorded can be read: the last power of two has buckets as well."""
+    histogram = Histogram()
+    histogram.record(value_ns)
+    assert Histogram.from_json(histogram.to_json()) == histogram

@@ -398,10 +398,3 @@ def test_half_of_it_after_an_abort_is_cut_and_nothing_of_it_is_no_measurement(re
     nothing = recorded(keep=0.0, exit_code=1, stderr="pgbench: error: connection refused\n")
     assert nothing.status == "failed"
     assert nothing.reason.startswith("tool output is not a success: exit code 1: pgbench: error: connection refused")
-
-
-def test_a_script_in_place_of_a_workload():
-    assert PgbenchParameters().workload == "select-only"
-    assert PgbenchParameters(script="/s.sql").workload is None
-    with pytest.raises(ValueError, match=r"workload: `script` stands in its place; found tpcb-like beside /s\.sql"):
-        PgbenchParameters(script="/s.sql", workload="tpcb-like")

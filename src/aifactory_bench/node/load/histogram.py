@@ -16,7 +16,8 @@ SUB_BITS = 9
 _LINEAR = 2 << SUB_BITS
 """Values below are their own bucket."""
 _MAX_BITS = 62
-_MAX_INDEX = ((_MAX_BITS - SUB_BITS) << SUB_BITS) - 1
+_MAX_INDEX = ((_MAX_BITS - SUB_BITS + 1) << SUB_BITS) - 1
+"""Bucket of the longest value."""
 _MAX_BYTES = 1 << 20
 """Of decoded buckets: every bucket there is, in full, needs less."""
 
