@@ -18,7 +18,7 @@ UNCHECKED: Literal["unchecked"] = "unchecked"
 """A check's answer: it applies, and what it needs is not known."""
 
 TTFT_SUM, TTFT_COUNT = "ttft_s", "ttft_count"
-COMPARED = ("output_tokens", "prompt_tokens", "vectors_inserted")
+COMPARED = ("output_tokens", "prompt_tokens", "vectors_inserted", "acknowledgements")
 """Totals that must agree beside `operations`."""
 NEVER_SENT = "counts.skipped"
 """A tool that lists it in `absent` has said why not all that was due stands in its counts."""
