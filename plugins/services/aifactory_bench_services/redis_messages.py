@@ -7,7 +7,7 @@ from attrs import field, frozen, validators
 
 from aifactory_bench import BaseJob, Client, Load, SizeBytes, Target, hookimpl
 
-from .redis_cluster import refuse_cluster
+from .one_server import refuse_several
 
 _STAMP_BYTES = 20
 _SIZE: Any = [validators.ge(SizeBytes(_STAMP_BYTES + 1)), validators.le(SizeBytes(512 << 20))]
@@ -55,8 +55,8 @@ class RedisPubsubClient(Client):
     targets: ClassVar = {"main": ("redis",)}
 
     def check_point(self, load: Load, parameters: Any, targets: Mapping[str, Target]) -> None:  # noqa: ARG002
-        """Refuse a cluster."""
-        refuse_cluster(self, targets)
+        """Refuse several servers, one cluster or not."""
+        refuse_several(self, targets)
 
 
 class RedisStreamClient(Client):
@@ -68,8 +68,8 @@ class RedisStreamClient(Client):
     targets: ClassVar = {"main": ("redis",)}
 
     def check_point(self, load: Load, parameters: Any, targets: Mapping[str, Target]) -> None:  # noqa: ARG002
-        """Refuse a cluster."""
-        refuse_cluster(self, targets)
+        """Refuse several servers, one cluster or not."""
+        refuse_several(self, targets)
 
 
 @hookimpl
