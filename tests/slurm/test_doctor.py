@@ -19,7 +19,7 @@ pytestmark = pytest.mark.timeout(180)
 @pytest.fixture
 def profile(site):
     """The site's profile, with what the cluster is set to."""
-    return evolve(load_site(str(site())), rules=Rules(min_job_age_s=10.0))
+    return evolve(load_site(str(site())), rules=Rules(min_job_age_s=30.0))
 
 
 def told(found):
@@ -97,7 +97,7 @@ def test_accounts_are_those_of_the_user(accounting_cluster, tmp_path):
 
 def test_a_container_runtime_on_a_node(cluster, site):
     """And an image that nodes see."""
-    profile = evolve(load_site(str(site("apptainer"))), rules=Rules(min_job_age_s=10.0))
+    profile = evolve(load_site(str(site("apptainer"))), rules=Rules(min_job_age_s=30.0))
     found = doctor(profile, job=True)
     assert told(found) == [("accounting", "warn")], found.findings
     assert found.of("node runtime").text.startswith("apptainer version")
@@ -126,7 +126,7 @@ def test_a_profile_from_nothing(cluster, site, capsys):
     assert main(["init", "fresh", "--host", "testbed", "--runs", f"{cluster.shared}/runs", "--runtime", "host", "--yes"]) == 0
     fresh = load_site("fresh")
     assert fresh.scheduler == {"partition": "debug"}
-    assert fresh.rules.min_job_age_s == 10.0
+    assert fresh.rules.min_job_age_s == 30.0
     assert fresh.rules.max_time_s == {"debug": 86400.0}
     assert (fresh.nodes["debug"].cpus, fresh.nodes["debug"].gpus, fresh.nodes["debug"].count) == (4, 2, 4)
     assert told(doctor(fresh)) == [("accounting", "warn")]

@@ -186,10 +186,12 @@ def test_a_wildcard_is_published_as_an_address_that_is_reached(service: Callable
 
 
 def test_a_missing_program_is_named(service: Callable[..., Any]) -> None:
-    record = service().start("no-such-server", "--port", "@{port}").end()
+    job = service().start("no-such-server", "--port", "@{port}")
+    record = job.end()
     assert record["outcome"] == "failed"
-    for part in ("'no-such-server'", socket.gethostname(), os.environ["PATH"], "install it"):
+    for part in ("'no-such-server'", socket.gethostname(), "not on PATH", "install it"):
         assert part in record["text"]
+    assert os.environ["PATH"] in job.stderr()
 
 
 def test_a_program_that_the_node_module_locates(service: Callable[..., Any], tmp_path: Path) -> None:
