@@ -22,13 +22,29 @@ def build(tmp_path):
     return build
 
 
-@pytest.mark.parametrize(("service", "client"), [("postgresql", "pgbench"), ("mysql", "sysbench")])
-def test_several_servers_are_refused_for_a_tool_that_measures_one(build, service, client):
+@pytest.mark.parametrize(
+    ("service", "client"),
+    [
+        ("postgresql", "pgbench"),
+        ("mysql", "sysbench"),
+        ("redis", "redis-benchmark"),
+        ("redis", "memtier"),
+        ("redis", "redis-pubsub"),
+        ("redis", "redis-stream"),
+    ],
+)
+def test_several_servers_are_refused_for_a_client_that_measures_one(build, service, client):
     load = f"kind: {client}, image: /i.sif, load: {{{CLOSED}: 4}}"
     text = rf"clients\.load\.targets\.main: {client} measures one server, and db has 2 replicas"
     with pytest.raises(RecipeError, match=text):
         build(f"kind: {service}, replicas: 2", load)
     assert build(f"kind: {service}", load).points
+
+
+@pytest.mark.parametrize("client", ["redis-benchmark", "memtier", "redis-pubsub", "redis-stream"])
+def test_a_cluster_is_refused_for_a_client_that_measures_one_server(build, client):
+    with pytest.raises(RecipeError, match=rf"{client} measures one server, and db has 3 replicas"):
+        build("kind: redis, replicas: 3, parameters: {cluster: true}", f"kind: {client}, load: {{{CLOSED}: 4}}")
 
 
 def test_a_client_of_all_replicas_is_let_be(build):
@@ -60,7 +76,15 @@ def test_of_a_server_that_runs_already_nobody_knows(build):
     assert build(external, f"kind: pgbench, image: /i.sif, load: {{{CLOSED}: 500}}").points
 
 
-@pytest.mark.parametrize(("service", "client"), [("postgresql", "kind: pgbench"), ("mysql", "kind: sysbench, image: /i.sif")])
+@pytest.mark.parametrize(
+    ("service", "client"),
+    [
+        ("postgresql", "kind: pgbench"),
+        ("mysql", "kind: sysbench, image: /i.sif"),
+        ("redis", "kind: redis-benchmark"),
+        ("redis", "kind: memtier"),
+    ],
+)
 @pytest.mark.parametrize("key", ["slo: {latency: 5ms}", "timeout: 3s"])
 def test_what_the_tool_does_nothing_with_is_refused(build, service, client, key):
     with pytest.raises(RecipeError, match=rf"clients\.load\.load\.{key.partition(':')[0]}"):

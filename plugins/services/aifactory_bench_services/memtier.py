@@ -18,8 +18,8 @@ from aifactory_bench import (
     hookimpl,
 )
 
+from .one_server import refuse_several
 from .redis import Operations
-from .redis_cluster import refuse_cluster
 
 OUTPUT = "memtier.json"
 
@@ -81,8 +81,8 @@ class MemtierClient(Client):
             )
 
     def check_point(self, load: Load, parameters: MemtierParameters, targets: Mapping[str, Target]) -> None:  # noqa: ARG002
-        """Refuse a cluster."""
-        refuse_cluster(self, targets)
+        """Refuse several servers, one cluster or not."""
+        refuse_several(self, targets)
 
     def get_benchmark_commands(self, load: Load, parameters: MemtierParameters) -> Sequence[Command]:
         """Return the command of the warm-up, where there is one, and that of the window."""

@@ -7,7 +7,7 @@ from attrs import field, frozen, validators
 
 from aifactory_bench import BaseJob, Client, Command, Load, Placeholder, RecipeError, SizeBytes, Target, hookimpl
 
-from .redis_cluster import refuse_cluster
+from .one_server import refuse_several
 
 Test = Literal[
     "get", "set", "mset", "incr", "lpush", "rpush", "sadd", "hset", "zadd", "ping_inline", "ping_mbulk"
@@ -75,8 +75,8 @@ class RedisBenchmarkClient(Client):
             )
 
     def check_point(self, load: Load, parameters: RedisBenchmarkParameters, targets: Mapping[str, Target]) -> None:  # noqa: ARG002
-        """Refuse a cluster."""
-        refuse_cluster(self, targets)
+        """Refuse several servers, one cluster or not."""
+        refuse_several(self, targets)
 
     def get_benchmark_commands(self, load: Load, parameters: RedisBenchmarkParameters) -> Sequence[Command]:
         """Return the one command of a point."""
