@@ -60,9 +60,9 @@ def began(folder: Path, clients: "list[str]") -> bool:
     return False
 
 
-def servers(folder: Path, name: str) -> "list[int]":
-    """Return the processes of a run with a name that no process of the same name has started."""
-    named: dict[int, int] = {}
+def named(folder: Path, name: str) -> "dict[int, int]":
+    """Return the processes of a run with a name, each with the one that started it."""
+    found: dict[int, int] = {}
     for pid in belonging(f"AFB_RUN_DIR={folder}", folder):
         try:
             fields = Path(f"/proc/{pid}/stat").read_text()
@@ -71,8 +71,14 @@ def servers(folder: Path, name: str) -> "list[int]":
             continue
         comm = fields[fields.index("(") + 1 : fields.rindex(")")]
         if name[:15] == comm or Path(program.split(" ")[0].rstrip(":")).name == name:
-            named[pid] = int(fields[fields.rindex(")") + 2 :].split()[1])
-    return [pid for pid, parent in named.items() if parent not in named]
+            found[pid] = int(fields[fields.rindex(")") + 2 :].split()[1])
+    return found
+
+
+def servers(folder: Path, name: str) -> "list[int]":
+    """Return those that no process of the same name has started."""
+    found = named(folder, name)
+    return [pid for pid, parent in found.items() if parent not in found]
 
 
 def trial(number: int, root: Path, options: argparse.Namespace, clients: "list[str]") -> Trial:

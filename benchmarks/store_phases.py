@@ -26,8 +26,9 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from as_user import as_user
 from slurm_bed_place import loads
-from store_phases_place import CHROMA, Here, OnSlurm, Served, as_user
+from store_phases_place import CHROMA, Here, OnSlurm, Served
 from store_phases_read import CLIENT, ROWS, SERVICE, TOOLS, Figures, compare, measurement, phases_s
 
 SECRET = "STORE_PHASES_SECRET"

@@ -256,17 +256,6 @@ class OnSlurm(Here):
         return _taken(folder, began_wall_s)
 
 
-def as_user() -> None:
-    """Begin anew as another user by name with the same files, where we are root: PostgreSQL refuses to run as root."""
-    if os.getuid() != 0:
-        return
-    prefix = ["unshare", "--user", "--map-user=1", "--map-group=1", "--"]
-    if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode:
-        sys.exit("we are root, which PostgreSQL refuses, and user namespaces are not allowed here; run this as a user")
-    sys.stdout.flush()
-    os.execvp(prefix[0], [*prefix, sys.executable, *sys.argv])
-
-
 def _end(controllers: "list[Controller]") -> None:
     """Tell controllers to stop their jobs, and wait for them."""
     for controller in controllers:

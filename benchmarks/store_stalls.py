@@ -2,15 +2,14 @@
 
     python benchmarks/store_stalls.py [CASE ...] [--seconds 5] [--stall 0.5]
 
-PostgreSQL refuses root: as root its cases are run as another user of a user namespace (`unshare`), as the tests run them.
-Chroma must be on PATH. All processes of the server get SIGSTOP, and after the stall SIGCONT. Of the requests of an open loop a
-share of stall / seconds was due meanwhile: a tenth with the defaults, so that p99 from the schedule must be near 450 ms.
+As root it begins anew as another user of a user namespace, because of PostgreSQL. Chroma must be on PATH. All processes of
+the server get SIGSTOP, and after the stall SIGCONT. Of the requests of an open loop a share of stall / seconds was due
+meanwhile: a tenth with the defaults, so that p99 from the schedule must be near 450 ms.
 """
 
 import argparse
 import json
 import os
-import pwd
 import signal
 import subprocess
 import sys
@@ -19,9 +18,8 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from store_kills import began
-
-from aifactory_bench.submitters.process import belonging
+from as_user import as_user
+from store_kills import began, named
 
 LIMIT_S = 180.0
 """From the start of a run until its load begins, and until its end."""
@@ -87,30 +85,9 @@ def recipe(case: Case, seconds: float) -> str:
     )
 
 
-def prefix(case: Case) -> "list[str]":
-    """Return what the command is put behind."""
-    if case.program != "postgres" or os.getuid() != 0:
-        return []
-    daemon = pwd.getpwnam("daemon")
-    return ["unshare", "--user", f"--map-user={daemon.pw_uid}", f"--map-group={daemon.pw_gid}", "--"]
-
-
-def processes(folder: Path, program: str) -> "list[int]":
-    """Return all processes of the run whose program has that name."""
-    found = []
-    for pid in belonging(f"AFB_RUN_DIR={folder}", folder):
-        try:
-            name = Path(f"/proc/{pid}/comm").read_text().strip()
-        except OSError:
-            continue
-        if name == program[:15]:
-            found.append(pid)
-    return found
-
-
 def send(folder: Path, program: str, number: signal.Signals) -> int:
     """Send a signal to the server; return to how many processes."""
-    pids = processes(folder, program)
+    pids = named(folder, program)
     for pid in pids:
         try:
             os.kill(pid, number)
@@ -128,7 +105,7 @@ def measured(case: Case, root: Path, seconds: float, stall_s: float) -> "dict[st
     path, runs = root / "recipe.yaml", root / "runs"
     path.write_text(recipe(case, seconds))
     folder = runs / "stalled"
-    argv = [*prefix(case), sys.executable, "-m", "aifactory_bench", "run", str(path), "--runs-dir", str(runs)]
+    argv = [sys.executable, "-m", "aifactory_bench", "run", str(path), "--runs-dir", str(runs)]
     with (root / "out").open("w+") as out:
         child = subprocess.Popen([*argv, "--run-id", "stalled", "--quiet", "--json"], stdout=out, stderr=subprocess.STDOUT)
         try:
@@ -164,6 +141,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="length of the window")
     parser.add_argument("--stall", type=float, default=0.5, help="seconds that the server stands still")
     options = parser.parse_args()
+    as_user()
     if unknown := set(options.cases) - set(CASES):
         parser.error(f"there is no case {unknown.pop()!r}")
     print(f"load average {os.getloadavg()[0]:.1f}; server stopped for {options.stall:g} s in a window of {options.seconds:g} s")

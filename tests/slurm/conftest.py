@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
@@ -18,29 +18,31 @@ from bed import BedError, Cluster, missing, new_folder
 _CLUSTERS = {"cluster", "accounting_cluster"}
 _CHROMA = Path(__file__).parents[2] / ".venv-chroma"
 
+LeaveOut = Callable[[str], NoReturn]
+
 
 @pytest.fixture(scope="session")
-def cluster(own_hosts: set[str]) -> Iterator[Cluster]:
+def cluster(own_hosts: set[str], leave_out: LeaveOut) -> Iterator[Cluster]:
     """Four nodes, two of them with GPUs, a login host with sshd and a gate host; no accounting."""
-    with _up(own_hosts, accounting=False) as cluster:
+    with _up(own_hosts, leave_out, accounting=False) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="session")
-def accounting_cluster(own_hosts: set[str]) -> Iterator[Cluster]:
+def accounting_cluster(own_hosts: set[str], leave_out: LeaveOut) -> Iterator[Cluster]:
     """A cluster of its own with slurmdbd and MariaDB; takes some seconds more to start."""
-    with _up(own_hosts, accounting=True) as cluster:
+    with _up(own_hosts, leave_out, accounting=True) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="session")
-def chroma_bin(cluster: Cluster) -> str:
+def chroma_bin(cluster: Cluster, leave_out: LeaveOut) -> str:
     """The folder with `chroma` and with a Python that has its application, by its path on the cluster.
 
     Users there may not see this checkout: the environment is linked into the folder that all hosts share, and goes with it.
     """
     if not list(_CHROMA.glob("made-*")):
-        _without("Chroma is not there: `.ci/chroma-server` installs it in half a minute")
+        leave_out("Chroma is not there: `.ci/chroma-server` installs it in half a minute")
     folder, seen = cluster.here(cluster.shared) / "chroma", f"{cluster.shared}/chroma/bin"
     shutil.copytree(_CHROMA, folder, symlinks=True, copy_function=_link)
     program = folder / "bin/chroma"
@@ -50,7 +52,7 @@ def chroma_bin(cluster: Cluster) -> str:
     program.chmod(0o755)
     said = cluster.run([f"{seen}/python", "-c", "import chromadb_rust_bindings"], min(cluster.nodes))
     if said.returncode != 0:
-        _without(f"{cluster.user} cannot run Chroma, which `.ci/chroma-server` made with a Python of its own: {said.stderr}")
+        leave_out(f"{cluster.user} cannot run Chroma, which `.ci/chroma-server` made with a Python of its own: {said.stderr}")
     return seen
 
 
@@ -115,14 +117,10 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target, follow_symlinks=False)
 
 
-def _without(text: str) -> NoReturn:
-    (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(text)
-
-
 @contextmanager
-def _up(own_hosts: set[str], *, accounting: bool) -> Iterator[Cluster]:
+def _up(own_hosts: set[str], leave_out: LeaveOut, *, accounting: bool) -> Iterator[Cluster]:
     if packages := missing(accounting=accounting):
-        _without(f"not installed: {' '.join(packages)}")
+        leave_out(f"not installed: {' '.join(packages)}")
     folder, lock = new_folder()
     cluster = Cluster(folder, accounting=accounting)
     try:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
 import pytest
 
@@ -35,43 +35,36 @@ SECRET = "throwaway0123456789"
 PLUGINS = ROOT / "plugins/services/aifactory_bench_services"
 
 
-def missing(text: str) -> None:
-    """Leave a test out; where everything must be there, fail it."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(text)
-    pytest.skip(text)
-
-
 @pytest.fixture(scope="session")
-def as_user() -> tuple[str, ...]:
+def as_user(leave_out: Callable[[str], NoReturn]) -> tuple[str, ...]:
     """What a command is put behind so that PostgreSQL does not see root: another user by name, with the same files."""
     if os.getuid() != 0:
         return ()
     daemon = pwd.getpwnam("daemon")
     prefix = ("unshare", "--user", f"--map-user={daemon.pw_uid}", f"--map-group={daemon.pw_gid}", "--")
     if subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode:
-        missing("we are root, which PostgreSQL refuses, and user namespaces are not allowed here")
+        leave_out("we are root, which PostgreSQL refuses, and user namespaces are not allowed here")
     return prefix
 
 
 @pytest.fixture(scope="session")
-def programs() -> Path:
+def programs(leave_out: Callable[[str], NoReturn]) -> Path:
     """Folder of the system's PostgreSQL programs."""
     found = shutil.which("postgres") or postgresql_node.locate("postgres")
     if found is None:
-        missing("no PostgreSQL server is installed (Debian: postgresql-15)")
+        leave_out("no PostgreSQL server is installed (Debian: postgresql-15)")
     return Path(str(found)).resolve().parent  # Debian's own folder, where pgbench is too
 
 
 @pytest.fixture(scope="session")
-def pgvector_programs() -> Path:
+def pgvector_programs(leave_out: Callable[[str], NoReturn]) -> Path:
     """Folder of the programs of a server that has pgvector."""
     made = subprocess.run(
         [ROOT / ".ci/pgvector"], env={**os.environ, "PYTHON": sys.executable}, capture_output=True, text=True, check=False
     )
     found = list(ROOT.glob(".venv-pgserver/lib/*/site-packages/pgserver/pginstall/bin"))
     if made.returncode or not found:
-        missing(f"no server with pgvector: .ci/pgvector said {made.stderr[-500:]}")
+        leave_out(f"no server with pgvector: .ci/pgvector said {made.stderr[-500:]}")
     return found[0]
 
 
