@@ -20,6 +20,12 @@ from aifactory_bench.submitters.base import JobState
 from aifactory_bench.submitters.local import LocalSubmitter
 from aifactory_bench.submitters.process import belonging
 
+HEEDS_TERM = (
+    "trap 'end stopped TERM' TERM",
+    "touch armed",
+    # The signal goes to the sleep, too: where that dies of it before the shell has its own, the shell must not end over it.
+    "for _ in $(seq 600); do sleep 0.05 || true; done",
+)
 WAIT = "for _ in $(seq 600); do stopped && end stopped 'stop file'; sleep 0.05; done"
 
 
@@ -106,7 +112,7 @@ def test_a_job_that_heeds_term_is_not_killed(paths, make_job, make_plan, drive, 
             await asyncio.sleep(0.02)
         engine.request_stop("interrupted")
 
-    job = make_job("slow", "trap 'end stopped TERM' TERM", "touch armed", "for _ in $(seq 600); do sleep 0.05; done")
+    job = make_job("slow", *HEEDS_TERM)
     _status, _events, engine = drive(make_plan(job), during)
     assert (engine.statuses[job.token].state, engine.statuses[job.token].text) == (JobState.CANCELLED, "TERM")
 
@@ -444,7 +450,7 @@ def test_a_stop_that_cannot_be_written_stops_the_jobs(paths, make_job, make_plan
             await asyncio.sleep(0.02)
         engine.request_stop("interrupted")
 
-    job = make_job("slow", "trap 'end stopped TERM' TERM", "touch armed", "for _ in $(seq 600); do sleep 0.05; done")
+    job = make_job("slow", *HEEDS_TERM)
     status, events, engine = drive(make_plan(job), during, submitter=Full(paths))
     assert (status, engine.error["code"]) == ("failed", "site")
     assert engine.statuses[job.token].state is JobState.CANCELLED
