@@ -1,13 +1,16 @@
 """A process is told from another one that got its pid."""
 
+import asyncio
 import os
 import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from aifactory_bench.submitters.process import ProcessId, belonging
+from aifactory_bench.submitters.process import ProcessId, belonging, kill_belonging
 
 
 @pytest.fixture
@@ -69,6 +72,23 @@ def test_processes_are_found_by_their_folder(tmp_path):
         assert list(belonging("AFB_TOKEN=none", tmp_path / "jo")) == []
     finally:
         child.kill()
+        child.wait()
+
+
+def test_what_forks_while_it_is_looked_for_is_killed_too(tmp_path):
+    """Forty processes, each of which hands over to its child every 20 ms, and stays only after a second."""
+    hops = "import os, time\nfor _ in range(50):\n    time.sleep(0.02)\n    os.fork() and os._exit(0)\ntime.sleep(600)\n"
+    (tmp_path / "hops.py").write_text(hops)
+    mark = f"AFB_TOKEN=mark-{os.getpid()}"
+    children = [
+        subprocess.Popen([sys.executable, tmp_path / "hops.py"], env={"AFB_TOKEN": mark.partition("=")[2]}) for _ in range(40)
+    ]
+    time.sleep(0.3)
+    asyncio.run(kill_belonging(mark, tmp_path / "nowhere"))
+    assert list(belonging(mark, tmp_path / "nowhere")) == []
+    time.sleep(1.5)
+    assert list(belonging(mark, tmp_path / "nowhere")) == []
+    for child in children:
         child.wait()
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -236,3 +238,19 @@ def test_what_is_left_running_is_ended_with_the_server(tmp_path: Path) -> None:
         os.kill(pid, 0)  # it has survived the loss
 
     _serve(check)
+
+
+def test_what_forks_while_the_server_ends_is_ended_too(tmp_path: Path) -> None:
+    """Forty processes, each of which hands over to its child every 20 ms, and stays only after a second."""
+    hops = "import os, time\nfor _ in range(50):\n    time.sleep(0.02)\n    os.fork() and os._exit(0)\ntime.sleep(600)\n"
+    (tmp_path / "hops.py").write_text(hops)
+    many = f"for _ in $(seq 40); do {sys.executable} {tmp_path}/hops.py & done; echo begins; sleep 600"
+
+    async def check(server: SshServer) -> None:
+        server.faults.drop_during = {1}
+        async with _connected(server) as connection:
+            await connection.run(many)
+        await asyncio.sleep(0.3)
+
+    _serve(check)
+    time.sleep(1.5)  # a while in which a survivor would come to rest, for the check that nothing outlives a test

@@ -24,7 +24,7 @@ from ..script.bundle import NodeProgram, write_node_program
 from .base import NO_FILES, JobState, JobStatus, Submitter
 from .disk import clear_errors, gone
 from .endings import how_it_ended, tail
-from .process import ProcessId, belonging
+from .process import ProcessId, kill_belonging
 
 # `$1` is the job's folder; whoever finds `started` in it came second. Field 22 of /proc/<pid>/stat is the start time;
 # `exec` keeps pid and start time.
@@ -215,9 +215,7 @@ class LocalSubmitter(Submitter):
             elif child is not None and child.reap() is None:  # it runs and has not said who it is
                 os.kill(child.pid, signal.SIGKILL)
             folder = self._paths.job(token).folder
-            for pid in belonging(f"AFB_JOB_DIR={folder}", folder):
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, signal.SIGKILL)
+            await kill_belonging(f"AFB_JOB_DIR={folder}", folder)
 
     def _process(self, token: str) -> Optional[ProcessId]:
         """Return who runs a job, or ran it; None as long as it has not said so."""

@@ -1,8 +1,10 @@
 """Processes of this machine, named so that a reused pid is never taken for the one that had it before."""
 
+import asyncio
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
@@ -10,6 +12,9 @@ from typing import Optional
 from attrs import frozen
 
 _PROC = Path("/proc")
+_LOOK_AGAIN_S = 0.02
+_KILL_FOR_S = 5.0
+"""Longer needs only what hangs in a system call, or starts its like faster than it can be found."""
 
 
 def boot_id() -> str:
@@ -77,13 +82,24 @@ def _stat(pid: int) -> Optional[tuple[str, int]]:
     return fields[0], int(fields[19])
 
 
-def belonging(assignment: str, folder: Path) -> Iterator[int]:
-    """Yield the pids of processes that a job started, this one excepted.
+async def kill_belonging(assignment: str, folder: Path) -> None:
+    """Kill what a job started and left, this process excepted, until nothing of it is found.
 
     Args:
         assignment: `NAME=value` that the job exports; whoever has it in its environment belongs to the job.
         folder: Whoever works in it belongs to the job too: Redis, for one, overwrites its environment with its title.
     """
+    give_up_at = time.monotonic() + _KILL_FOR_S
+    # More than one look: whoever forks during one has a child that it did not see.
+    while (left := list(belonging(assignment, folder))) and time.monotonic() < give_up_at:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        await asyncio.sleep(_LOOK_AGAIN_S)
+
+
+def belonging(assignment: str, folder: Path) -> Iterator[int]:
+    """Yield the pids of processes that a job started, this one excepted; for the arguments see `kill_belonging`."""
     wanted, place = assignment.encode(), f"{os.path.realpath(folder)}/"
     for entry in _PROC.iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():

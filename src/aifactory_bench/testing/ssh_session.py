@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .ssh_server import Login, SshServer
 
 _END_LIMIT_S = 10.0
+_LOOK_AGAIN_S = 0.005
 
 
 class Session(asyncssh.SSHServerSession[bytes]):
@@ -174,20 +175,24 @@ class Child(asyncio.SubprocessProtocol):
 
     async def end(self) -> None:
         """Kill the process with all of its session."""
-        for pid in _session_members(self._transport.get_pid()):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.close_pipes()
-        await asyncio.wait_for(self._gone.wait(), _END_LIMIT_S)
+        async with asyncio.timeout(_END_LIMIT_S):
+            # More than one look: whoever forks during one has a child that it did not see.
+            while members := _session_members(self._transport.get_pid()):
+                for pid in members:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                await asyncio.sleep(_LOOK_AGAIN_S)
+            self.close_pipes()
+            await self._gone.wait()
 
 
 def _session_members(leader: int) -> list[int]:
-    """Return the processes of a session, which `timeout` and shells divide into groups."""
+    """Return the processes of a session that still run; `timeout` and shells divide it into groups."""
     members = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             with contextlib.suppress(OSError):
                 fields = (entry / "stat").read_text().rpartition(") ")[2].split()
-                if int(fields[3]) == leader:
+                if int(fields[3]) == leader and fields[0] not in "ZX":
                     members.append(int(entry.name))
     return members
