@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Optional
@@ -13,8 +12,8 @@ from attrs import frozen
 
 _PROC = Path("/proc")
 _LOOK_AGAIN_S = 0.02
-_KILL_FOR_S = 5.0
-"""Longer needs only what hangs in a system call, or starts its like faster than it can be found."""
+_MOST_LOOKS = 250
+"""More needs only what hangs in a system call, or starts its like faster than it can be found."""
 
 
 def boot_id() -> str:
@@ -89,9 +88,11 @@ async def kill_belonging(assignment: str, folder: Path) -> None:
         assignment: `NAME=value` that the job exports; whoever has it in its environment belongs to the job.
         folder: Whoever works in it belongs to the job too: Redis, for one, overwrites its environment with its title.
     """
-    give_up_at = time.monotonic() + _KILL_FOR_S
-    # More than one look: whoever forks during one has a child that it did not see.
-    while (left := list(belonging(assignment, folder))) and time.monotonic() < give_up_at:
+    for _ in range(_MOST_LOOKS):
+        left = list(belonging(assignment, folder))
+        if not left:
+            break
+        # And look again: whoever forked during the look has a child that it did not see.
         for pid in left:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
