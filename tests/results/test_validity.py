@@ -49,6 +49,25 @@ PROVOKED = {
         {},
         "degraded",
     ),
+    "input_length": (
+        {},
+        [
+            {
+                "metrics": {
+                    "prompt_tokens_by_asked": {
+                        "value": 1.06,
+                        "unit": "token/token",
+                        "merge": "ratio",
+                        "numerator": 1060,
+                        "denominator": 1000,
+                    }
+                }
+            }
+        ],
+        {},
+        "degraded",
+    ),
+    "output_length": ({}, [{"metrics": {"other_length": {"value": 150, "unit": "request", "merge": "sum"}}}], {}, "degraded"),
     "search_unresolved": ({}, [{"provenance": {"search": {"status": "client_bound", "why": "it sent late"}}}], {}, "degraded"),
     "unchecked": ({}, [{"unchecked": ["error_share"]}], {}, "degraded"),
 }
@@ -389,5 +408,5 @@ def test_limits_are_those_of_the_checks():
         *("lateness", "lateness_floor_s", "lateness_invalid", "lateness_invalid_floor_s"),
         *("observation_age", "observation_age_floor_s", "observation_age_invalid", "observation_age_invalid_floor_s"),
         *("generator_stalled", "generator_stalled_max_s", "generator_stalled_invalid"),
-        *("server_disagrees", "server_disagrees_floor_s"),
+        *("server_disagrees", "server_disagrees_floor_s", "input_length", "output_length"),
     }

@@ -37,6 +37,7 @@ class _Row(NamedTuple):
     end_ns: int
     error: int
     prompt_tokens: int
+    prompt_asked: int
     output_tokens: int
     cached_tokens: int
     token_source: int
@@ -173,6 +174,9 @@ class Metrics:
         if row.prompt_tokens >= 0:
             counts["prompt_tokens"] += row.prompt_tokens
             self._tokens["prompt_tokens"].values.append(row.prompt_tokens)
+            if row.prompt_asked > 0:
+                counts["prompt_asked"] += row.prompt_asked
+                counts["prompt_made"] += row.prompt_tokens
             if row.cached_tokens >= 0:
                 counts["cached_known"] += row.prompt_tokens
                 counts["cached_tokens"] += row.cached_tokens
@@ -242,6 +246,8 @@ class Metrics:
             figures["failed_output_tokens"] = _sum(counts["failed_tokens"], "token")
         if counts["chunks"]:
             figures["tokens_per_chunk"] = _ratio(counts["chunked_tokens"], counts["chunks"], "token/chunk")
+        if counts["prompt_asked"]:
+            figures["prompt_tokens_by_asked"] = _ratio(counts["prompt_made"], counts["prompt_asked"], "token/token")
         if counts["cached_known"]:
             figures["cached_share"] = _ratio(counts["cached_tokens"], counts["cached_known"])
         for number, name in _SOURCE_NAMES:

@@ -15,7 +15,7 @@ from aifactory_bench.node.contract import PrepareError
 from aifactory_bench.node.load.trace import Row, trace_rows
 
 from .llm_dataset_node import Entry, Message, entries_of
-from .llm_words_node import Ratio, exact_words, random_words, salt_words
+from .llm_words_node import Ratio, random_words, salt_words
 
 BLOCK_TOKENS = 512
 """Of a trace: what one of its `hash_ids` stands for."""
@@ -78,7 +78,6 @@ class Prompts:
         self._input = _lengths(parameters.get("input_tokens"), lengths)
         self._output = _lengths(parameters.get("output_tokens"), lengths)
         self._shared: List[str] = []
-        self._count: Optional[Callable[[str], int]] = None
         path = parameters.get("prompts")
         self._entries = entries_of(str(path)) if path else ()
         rows = _own_rows(load, part, parts)
@@ -92,10 +91,6 @@ class Prompts:
     def fit(self, ratio: Ratio) -> None:
         """Make the prompts from now on for a server that makes so many tokens of words."""
         self.ratio = ratio
-
-    def count_with(self, tokens: "Callable[[str], int]") -> None:
-        """Make prompts of exactly the wanted length from now on, counted by the server's own tokenizer."""
-        self._count = tokens
 
     def next(self) -> Prompt:
         """Return the prompt of the next request that begins something."""
@@ -122,18 +117,17 @@ class Prompts:
         last = turn + 1 >= (self._turns if known is None else min(self._turns, len(known.turns)))
         if known is not None:
             said: Sequence[Message] = known.turns[turn]
-            tokens, output = None, known.output_tokens or self._output()
+            output = known.output_tokens or self._output()
             if last:
                 del self._going_on[prompt.conversation]
         else:
             own, output = self._input() or 1, self._output()
             text = self._text(own, self._plain())
             said = ({"role": "user", "content": text},)
-            before = prompt.input_tokens, prompt.output_tokens
-            tokens = None if None in before else own + sum(filter(None, before))
         messages = (*prompt.messages, {"role": "assistant", "content": answer}, *said)
         conversation = None if last else prompt.conversation
-        return Prompt(_as_text(messages), messages, tokens, output, conversation, turn)
+        # How long it is the answer decides as well, and what the server puts around each turn.
+        return Prompt(_as_text(messages), messages, None, output, conversation, turn)
 
     def _from_file(self, number: int) -> Prompt:
         entry = self._entries[(self._part + number * self._parts) % len(self._entries)]
@@ -150,10 +144,6 @@ class Prompts:
 
     def _text(self, tokens: int, words: "Callable[[int], List[str]]") -> str:
         """Return so many tokens of text; words: returns the first so many words of it."""
-        if self._count is not None:
-            exact = exact_words(words, tokens, self._count)
-            if exact is not None:
-                return exact
         return " ".join(words(self.ratio.words(tokens)))
 
     def _synthetic(self, salt: "List[str]", tokens: int) -> "Callable[[int], List[str]]":

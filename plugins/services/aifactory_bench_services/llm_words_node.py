@@ -2,7 +2,7 @@
 
 from hashlib import blake2b
 from random import Random
-from typing import Callable, List, Optional
+from typing import List
 
 _TEXT = (
     "able about above across act add after again age air all almost along also always among and animal answer any are "
@@ -22,7 +22,6 @@ WORDS = tuple(_TEXT.split())
 """256 of them: a random byte is a random word."""
 SALT_WORDS = 8
 """64 bits: among a thousand million prompts two with equal salts are not to be expected."""
-_PROBES = 32
 
 
 def random_words(random: Random, count: int) -> "List[str]":
@@ -61,33 +60,3 @@ def measured_ratio(short_words: int, short_tokens: int, long_words: int, long_to
         )
     slope = (long_tokens - short_tokens) / (long_words - short_words)
     return Ratio(slope, short_tokens - slope * short_words)
-
-
-def exact_words(words: "Callable[[int], List[str]]", tokens: int, count: "Callable[[str], int]") -> "Optional[str]":
-    """Return a text of exactly so many tokens, or None where words alone do not make one.
-
-    Args:
-        words: Returns the first so many words of a text that can be as long as wanted; the same ones at every call.
-        tokens: Wanted.
-        count: Of a text's tokens, by the server's own tokenizer.
-    """
-    low, high = 0, 0
-    """Numbers of words with too few and, unless 0, too many tokens."""
-    number = max(1, tokens)
-    for _ in range(_PROBES):
-        text = " ".join(words(number))
-        found = count(text)
-        if found == tokens:
-            return text
-        if found < tokens:
-            low = max(low, number)
-        else:
-            high = number if not high else min(high, number)
-        if high and high - low <= 1:
-            return None
-        per_word = found / number
-        number = round(number + (tokens - found) / per_word) if per_word else number * 2
-        number = max(low + 1, number)
-        if high:
-            number = min(high - 1, number)
-    return None

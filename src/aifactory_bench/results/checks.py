@@ -20,6 +20,10 @@ UNCHECKED: Literal["unchecked"] = "unchecked"
 TTFT_SUM, TTFT_COUNT = "ttft_s", "ttft_count"
 COMPARED = ("output_tokens", "prompt_tokens", "vectors_inserted", "acknowledgements")
 """Totals that must agree beside `operations`."""
+INPUT_LENGTH = "prompt_tokens_by_asked"
+"""The metric: tokens of prompts, as the server counted them, by what was asked for."""
+OTHER_LENGTH = "other_length"
+"""The metric: answers that should have had a given number of tokens, and had another one."""
 NEVER_SENT = "counts.skipped"
 """A tool that lists it in `absent` has said why not all that was due stands in its counts."""
 _BEYOND_CHANCE = 5
@@ -280,6 +284,27 @@ def server_disagrees(merged: Merged, limits: Mapping[str, float]) -> Answer:
         return None
     values = {"client": duration(means[0] * 1e6), "server": duration(means[1] * 1e6), "excess": duration(excess_s * 1e6)}
     return Finding("degraded", {**values, "limit": duration(allowed_s * 1e6)})
+
+
+def input_length(merged: Merged, limits: Mapping[str, float]) -> Answer:
+    """Answer whether prompts had another length than the load asked for."""
+    found = merged.measurement.metrics.get(INPUT_LENGTH)
+    allowed = limits["input_length"]
+    apart = 0.0 if found is None else abs(found["value"] - 1)
+    if found is None or apart <= allowed:
+        return None
+    return Finding("degraded", {"found": percent(found["value"]), "share": percent(apart), "limit": percent(allowed)})
+
+
+def output_length(merged: Merged, limits: Mapping[str, float]) -> Answer:
+    """Answer whether answers had another length than the load asked for."""
+    metric, ok = merged.measurement.metrics.get(OTHER_LENGTH), merged.measurement.counts["ok"]
+    share = metric["value"] / ok if metric is not None and ok else 0.0
+    allowed = limits["output_length"]
+    if metric is None or share <= allowed:
+        return None
+    values = {"other": f"{metric['value']:,.0f}", "answers": f"{ok:,}", "share": percent(share), "limit": percent(allowed)}
+    return Finding("degraded", values)
 
 
 def unchecked(merged: Merged, _limits: Mapping[str, float]) -> Answer:

@@ -167,6 +167,22 @@ CHECKS: tuple[Check, ...] = (
         ("degraded",),
     ),
     Check(
+        "input_length",
+        "tokens of prompts against what was asked for",
+        "prompts had {found} of the tokens that were asked for: {share} apart (limit {limit})",
+        checks.input_length,
+        {"input_length": 0.05},
+        ("degraded",),
+    ),
+    Check(
+        "output_length",
+        "tokens of answers against what was asked for",
+        "{other} of {answers} answers had another number of tokens than was asked for, {share} (limit {limit})",
+        checks.output_length,
+        {"output_length": 0.01},
+        ("degraded",),
+    ),
+    Check(
         "search_unresolved",
         "how a search ended",
         "the search did not find what it looked for: {why}",

@@ -23,6 +23,7 @@ def test_first_token_and_gaps_are_the_truth(truth: Any, context_of: Any, measure
     assert run.histogram("observed_age").count == run.counts.ok * 8
     assert run.value("output_tokens") == run.counts.ok * 8
     assert run.value("prompt_tokens") == run.counts.ok * 20
+    assert run.value("prompt_tokens_by_asked") == 1
     assert run.value("other_length") == 0
     assert run.value("requests_made_late") == 0
 

@@ -142,6 +142,9 @@ class Reference:
         if answer.prompt_tokens is not None:
             self._keep("prompt_tokens", answer.prompt_tokens)
             self.counts["prompt_tokens"] += answer.prompt_tokens
+            if answer.prompt_asked is not None:
+                self.counts["prompt_asked"] += answer.prompt_asked
+                self.counts["prompt_made"] += answer.prompt_tokens
             if answer.cached_tokens is not None:
                 self.counts["cached_of"] += answer.prompt_tokens
                 self.counts["cached"] += answer.cached_tokens
@@ -182,6 +185,7 @@ def answers(draw: Callable[..., Any], start: int, end: int, *, is_open: bool) ->
     answer.end_ns = answer.last_ns + draw(st.integers(0, MS))
     answer.first_output_ns = draw(st.sampled_from([None, *answer.chunk_ns]))
     answer.prompt_tokens = draw(st.none() | st.integers(0, 9999))
+    answer.prompt_asked = draw(st.none() | st.integers(1, 9999))
     answer.cached_tokens = None if answer.prompt_tokens is None else draw(st.none() | st.integers(0, answer.prompt_tokens))
     source = draw(st.sampled_from(["usage", "chunk_usage", "chunks", "none", "silent"]))
     if source == "usage":
@@ -244,6 +248,8 @@ def test_metrics_are_what_their_definitions_say(load: tuple[int, bool, dict[str,
     metrics = found["metrics"]
     assert metrics["output_tokens"]["value"] == counts["output_tokens"]
     assert metrics["prompt_tokens"]["value"] == counts["prompt_tokens"]
+    asked = metrics.get("prompt_tokens_by_asked", {"numerator": 0, "denominator": 0})
+    assert (asked["numerator"], asked["denominator"]) == (counts["prompt_made"], counts["prompt_asked"])
     assert metrics.get("failed_output_tokens", {"value": 0})["value"] == counts["failed_tokens"]
     assert metrics["stalls"]["value"] == counts["stalls"]
     assert metrics["chunks"]["value"] == counts["chunks"]
