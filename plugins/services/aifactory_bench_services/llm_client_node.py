@@ -1,7 +1,7 @@
 """What the clients of LLM servers do on the node: look at the servers, ask once, measure words, make the driver."""
 
 import os
-from random import Random
+from functools import partial
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from aifactory_bench.node.contract import Context, PrepareError
@@ -15,11 +15,10 @@ from .llm_http_node import HttpError
 from .llm_prompts_node import Prompt, Prompts
 from .llm_reading_node import ReadingError
 from .llm_request_node import expected, head_of
-from .llm_words_node import Ratio, measured_ratio, random_words
+from .llm_words_node import PART_WORDS, WORDS, Ratio, measured_ratio
 
 _FIRST_LIMIT_S = 300.0
 """Of the first answer: a server may compile, or load the model."""
-_SHORT_WORDS, _LONG_WORDS = 16, 80
 _FEW_TOKENS = 4
 
 
@@ -142,7 +141,7 @@ def _look(context: Context, flavour: Flavour) -> _Prepared:
     answer = Answer(0, 0)
     for server, endpoint in zip(servers, context.endpoints["main"]):
         name = _model_of(flavour, endpoint, secret, server, name)
-        answer, took_s, kept = _ask(flavour, context, endpoint, server, name, _SHORT_WORDS)
+        answer, took_s, kept = _ask(flavour, context, endpoint, server, name, WORDS[:PART_WORDS])
         first_s.append(took_s)
         loads_s.append((answer.load_ns or 0) / 1e9)
         keeps.append(kept)
@@ -155,21 +154,11 @@ def _look(context: Context, flavour: Flavour) -> _Prepared:
         facts["connections"] = "one a request: the server closes them behind its answers"
     ratio = None
     if not parameters.get("prompts") and parameters.get("tokens_per_word") is None:
-        longer = _ask(flavour, context, context.endpoints["main"][0], servers[0], name, _LONG_WORDS).answer
-        ratio = _ratio(answer, longer)
+        ask = partial(_ask, flavour, context, context.endpoints["main"][-1], servers[-1], name)
+        ratio = measured_ratio(answer.prompt_tokens, lambda words: ask(words).answer.prompt_tokens)
         if ratio is not None:
             facts["tokens_per_word"], facts["prompt_overhead_tokens"] = ratio.tokens_per_word, ratio.overhead
     return _Prepared(name, ratio, facts, tuple(keeps))
-
-
-def _ratio(short: Answer, longer: Answer) -> Optional[Ratio]:
-    """Return what two prompts say about the tokens of a word; None where it does not count them."""
-    if not short.prompt_tokens or not longer.prompt_tokens:
-        return None
-    try:
-        return measured_ratio(_SHORT_WORDS, short.prompt_tokens, _LONG_WORDS, longer.prompt_tokens)
-    except ValueError:
-        return None
 
 
 def _model_of(flavour: Flavour, endpoint: Endpoint, secret: str, server: Server, name: Optional[str]) -> str:
@@ -195,15 +184,16 @@ def _has(names: Sequence[str], name: str) -> bool:
     return name in names or f"{name}:latest" in names
 
 
-def _ask(flavour: Flavour, context: Context, endpoint: Endpoint, server: Server, model: str, words: int) -> Exchange:
-    """Return the answer to a prompt of so many words, and how it came.
+def _ask(
+    flavour: Flavour, context: Context, endpoint: Endpoint, server: Server, model: str, words: "Sequence[str]"
+) -> Exchange:
+    """Return the answer to a prompt of these words, and how it came.
 
     Raises:
         PrepareError: there is none.
     """
-    text = " ".join(random_words(Random(f"first/{context.point}/{context.rank}/{words}"), words))
-    output = _few(context.parameters)
-    prompt = Prompt(text, ({"role": "user", "content": text},), words, output)
+    text = " ".join(words)
+    prompt = Prompt(text, ({"role": "user", "content": text},), len(words), _few(context.parameters))
     try:
         done = exchange(server, flavour.dialect(context, model), prompt, _FIRST_LIMIT_S)
     except (ReadingError, ProtocolError) as error:

@@ -144,7 +144,7 @@ class Prompts:
 
     def _text(self, tokens: int, words: "Callable[[int], List[str]]") -> str:
         """Return so many tokens of text; words: returns the first so many words of it."""
-        return " ".join(words(self.ratio.words(tokens)))
+        return " ".join(words(self.ratio.words(tokens, self._words.random())))
 
     def _synthetic(self, salt: "List[str]", tokens: int) -> "Callable[[int], List[str]]":
         """Return what makes a prompt: the common beginning, the salt, words of its own."""

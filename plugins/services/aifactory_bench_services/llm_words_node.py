@@ -1,8 +1,9 @@
 """Text of a wanted length without a tokenizer: short common words, each one token in the vocabularies in use as a rule."""
 
 from hashlib import blake2b
+from math import floor
 from random import Random
-from typing import List
+from typing import Callable, List, Optional, Sequence
 
 _TEXT = (
     "able about above across act add after again age air all almost along also always among and animal answer any are "
@@ -20,6 +21,8 @@ _TEXT = (
 )
 WORDS = tuple(_TEXT.split())
 """256 of them: a random byte is a random word."""
+PART_WORDS = 64
+"""Of a prompt that is counted, see `measured_ratio`."""
 SALT_WORDS = 8
 """64 bits: among a thousand million prompts two with equal salts are not to be expected."""
 
@@ -43,20 +46,40 @@ class Ratio:
         self.tokens_per_word = tokens_per_word
         self.overhead = overhead
 
-    def words(self, tokens: int) -> int:
-        """Return how many words make so many tokens; at least one."""
-        return max(1, round((tokens - self.overhead) / self.tokens_per_word))
+    def words(self, tokens: int, chance: float = 0.5) -> int:
+        """Return how many words make so many tokens; at least one.
+
+        Args:
+            tokens: Wanted.
+            chance: From 0 to less than 1. Drawn evenly, it makes lengths right in the mean; 0.5 rounds each.
+        """
+        return max(1, floor((tokens - self.overhead) / self.tokens_per_word + chance))
 
 
-def measured_ratio(short_words: int, short_tokens: int, long_words: int, long_tokens: int) -> Ratio:
-    """Return the ratio from what a server says of two prompts.
+def measured_ratio(once: Optional[int], count: "Callable[[Sequence[str]], Optional[int]]") -> Optional[Ratio]:
+    """Return the ratio of these words, none left out, from what a server says of a few prompts.
 
-    Raises:
-        ValueError: the longer prompt has not more tokens, or they are not two lengths.
+    A part of the words is counted once and twice over, which tells the overhead. Where each of them is one token, as in the
+    vocabularies in use, so are the others; where not, they are counted too.
+
+    Args:
+        once: Tokens of a prompt of the first `PART_WORDS` words; None: the server does not say.
+        count: Asks the server how many tokens a prompt of other words has; None: it does not say.
+
+    Returns:
+        None: the server does not count, or its numbers make no sense.
     """
-    if long_words <= short_words or long_tokens <= short_tokens:
-        raise ValueError(
-            f"{short_words} words have {short_tokens} tokens and {long_words} have {long_tokens}: no length follows from that"
-        )
-    slope = (long_tokens - short_tokens) / (long_words - short_words)
-    return Ratio(slope, short_tokens - slope * short_words)
+    parts = [WORDS[at : at + PART_WORDS] for at in range(0, len(WORDS), PART_WORDS)]
+    twice = count((*parts[0], *parts[0])) if once else None
+    if not once or not twice or twice <= once:
+        return None
+    overhead = 2 * once - twice
+    if twice - once == PART_WORDS:
+        return Ratio(1.0, overhead)
+    tokens = once - overhead
+    for part in parts[1:]:
+        counted = count(part)
+        if not counted:
+            return None
+        tokens += counted - overhead
+    return Ratio(tokens / len(WORDS), overhead) if tokens > 0 else None

@@ -6,6 +6,7 @@ import socket
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from aifactory_bench.node.contract import PrepareError
 from aifactory_bench_services.llm_prompts_node import Prompt, Prompts
-from aifactory_bench_services.llm_words_node import SALT_WORDS, WORDS, measured_ratio, salt_words
+from aifactory_bench_services.llm_words_node import PART_WORDS, SALT_WORDS, WORDS, measured_ratio, salt_words
 
 SOME: dict[str, Any] = {"input_tokens": 64, "output_tokens": 16}
 
@@ -154,21 +155,45 @@ def _tokens(text: str, split_at: int = 5, extra: int = 0) -> int:
     return extra + sum(1 + (len(word) > split_at) for word in text.split())
 
 
-def test_the_ratio_that_a_server_shows_makes_lengths_right() -> None:
-    def count(text: str) -> int:
-        return _tokens(text, 4, extra=11)
+@settings(max_examples=60, deadline=None)
+@given(split_at=st.integers(2, 7), extra=st.integers(0, 40), tokens=st.integers(60, 500), seed=st.integers(0, 99))
+def test_the_ratio_that_a_server_shows_makes_lengths_right(split_at: int, extra: int, tokens: int, seed: int) -> None:
+    """In the mean over many prompts, and each of them where every word is one token."""
 
-    prompts = Prompts({"input_tokens": 512, "output_tokens": 1}, {}, 1, 0, 1)
-    short, long = (" ".join((WORDS * 2)[:number]) for number in (100, 300))
-    prompts.fit(measured_ratio(100, count(short), 300, count(long)))
-    found = [count(prompts.next().text) for _ in range(50)]
-    assert statistics.mean(found) == pytest.approx(512, rel=0.01)
-    assert max(abs(one - 512) for one in found) < 0.08 * 512
+    def count(some: Sequence[str]) -> int:
+        return _tokens(" ".join(some), split_at, extra)
+
+    ratio = measured_ratio(count(WORDS[:PART_WORDS]), count)
+    assert ratio is not None
+    assert ratio.overhead == extra
+    assert ratio.tokens_per_word == pytest.approx((count(WORDS) - extra) / len(WORDS), rel=0.02)
+    prompts = Prompts({"input_tokens": tokens, "output_tokens": 1}, {}, seed, 0, 1)
+    prompts.fit(ratio)
+    found = [count(prompts.next().text.split()) for _ in range(200)]
+    assert statistics.mean(found) == pytest.approx(tokens, rel=0.04)
+    if split_at == 7:
+        assert set(found) == {tokens}
 
 
-def test_two_measurements_that_say_nothing_are_refused() -> None:
-    with pytest.raises(ValueError, match="200 words have 50 tokens and 400 have 50: no length follows from that"):
-        measured_ratio(200, 50, 400, 50)
+def test_only_what_is_needed_is_asked() -> None:
+    asked: list[int] = []
+
+    def count(some: Sequence[str]) -> int:
+        asked.append(len(some))
+        return len(some) + 7
+
+    ratio = measured_ratio(PART_WORDS + 7, count)
+    assert ratio is not None
+    assert (ratio.tokens_per_word, ratio.overhead) == (1, 7)
+    assert asked == [2 * PART_WORDS]
+
+
+@pytest.mark.parametrize(
+    ("once", "others"), [(None, []), (0, []), (70, [None]), (70, [70]), (70, [300, None]), (70, [300, 200, 0])]
+)
+def test_numbers_that_say_nothing_are_no_ratio(once: int | None, others: list[int | None]) -> None:
+    answers = iter(others)
+    assert measured_ratio(once, lambda _: next(answers)) is None
 
 
 def test_conversations_go_on_with_what_the_server_said() -> None:

@@ -20,7 +20,7 @@ from aifactory_bench_services.ollama import OllamaParameters, OllamaService
 
 DOUBLE = Path(__file__).with_name("ollama_double.py")
 MODEL = "words:1b"
-LIBRARY = {MODEL: {"size": 123_456, "quantization": "Q8_0", "parameters": "1.0B", "load_s": 0.5, "pull_s": 0.3}}
+LIBRARY = {MODEL: {"size": 123_456, "quantization": "Q8_0", "parameters": "1.0B", "load_s": 1.5, "pull_s": 0.3}}
 
 
 @pytest.fixture
@@ -53,8 +53,8 @@ def test_a_model_is_pulled_loaded_and_asked_before_the_service_is_ready(deploy, 
     assert len(facts["digest"]) == 64
     assert facts["max_model_len"] == 2048
     assert 0.3 <= facts["model_pull_s"] < 10
-    assert 0.5 <= facts["model_load_s"] < 10
-    assert facts["first_completion_s"] < 0.5
+    assert 1.5 <= facts["model_load_s"] < 10
+    assert facts["first_completion_s"] < 1.5
     phases = [event["name"] for event in deployed.events("phase")]
     assert phases == ["start", "ready", "pull", "ready", "measure"]
     lines = ask(f"{endpoint.url}/api/generate", {"model": MODEL, "prompt": "one two", "options": {"num_predict": 5}})
