@@ -30,6 +30,7 @@ services:
 clients:
   at-llm: {kind: openai-load, target: llm, COMMON, load: {process: closed, concurrency: 4, warmup: 300ms, duration: 3s}}
   at-truth: {kind: openai-load, target: truth, COMMON, load: {process: poisson, rate: 40/s, warmup: 300ms, duration: 3s}}
+limits: {input_length: 15%}  # some words of this model are one token and some are six, and three of them are a prompt
 """
 COMMON = "replicas: 2, resources: {nodes: 2, time: 5m, memory: 500MiB}, parameters: {input_tokens: 24, output_tokens: 12}"
 OF_THE_MACHINE = {

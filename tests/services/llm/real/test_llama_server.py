@@ -22,7 +22,9 @@ clients:
     target: llm
     parameters: {{{parameters}}}
     load: {{{load}}}
+limits: {{input_length: 15%}}
 """
+"""Of this model's words some are one token and some are six, and ten of them are a prompt."""
 OF_THE_MACHINE = {"lateness", "observation_age", "generator_stalled", "client_bound", "rate_not_achieved"}
 """Reasons that a machine with other work gives, rightly."""
 
