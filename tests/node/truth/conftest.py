@@ -104,8 +104,10 @@ class Client:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def send(self, data):
+        """Send, and return when that began: afterwards the server may have had it for a while."""
+        sent_ns = time.monotonic_ns()
         self.socket.sendall(data)
-        return time.monotonic_ns()
+        return sent_ns
 
     def read(self, sent_ns=0):
         answer = Answer(sent_ns=sent_ns)
