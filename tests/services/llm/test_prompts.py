@@ -175,6 +175,19 @@ def test_the_ratio_that_a_server_shows_makes_lengths_right(split_at: int, extra:
         assert set(found) == {tokens}
 
 
+def test_lengths_are_right_where_words_have_one_token_or_two() -> None:
+    def count(some: Sequence[str]) -> int:
+        return _tokens(" ".join(some), 4, extra=11)
+
+    ratio = measured_ratio(count(WORDS[:PART_WORDS]), count)
+    assert ratio is not None
+    prompts = Prompts({"input_tokens": 512, "output_tokens": 1}, {}, 1, 0, 1)
+    prompts.fit(ratio)
+    found = [count(words(prompts.next())) for _ in range(50)]
+    assert statistics.mean(found) == pytest.approx(512, rel=0.01)
+    assert max(abs(one - 512) for one in found) < 0.08 * 512
+
+
 def test_only_what_is_needed_is_asked() -> None:
     asked: list[int] = []
 
